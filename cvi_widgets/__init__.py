@@ -1,0 +1,1 @@
+"""Causal questions of variational autoencoders."""

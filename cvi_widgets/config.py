@@ -1,0 +1,223 @@
+"""Settings of a run: the single truth for parameter names, types, defaults and limits.
+
+A `RunConfig` is nested (data, model, training, intervention), frozen and strict. People write settings flat, as
+`cvi.run("dsprites", "beta_vae", beta=4, seed=0)`, `--beta 4` or a notebook's parameters cell; `RunConfig.of` routes each
+name to its section, so every setting has one name that is unique across sections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cvi_widgets.errors import ConfigError
+from cvi_widgets.names import nearest, unknown
+
+DatasetName = Literal["dsprites", "dsprites-official", "scm-dsprites"]
+PresetName = Literal["smoke", "demo", "paper"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which images; `data_path` points at the authors' file, `scm` chooses the causal model of `scm-dsprites`."""
+
+    dataset: DatasetName = "dsprites"
+    data_path: str | None = None
+    scm: Literal["linear", "nonlinear"] = "linear"
+
+
+class _ModelSection(_Section):
+    network: Literal["paper", "dlib"] = "paper"
+    latents: int = Field(10, ge=1, le=512)
+    reconstruction: Literal["bernoulli", "gaussian"] = "bernoulli"
+
+
+class VAEConfig(_ModelSection):
+    """The variational autoencoder: reconstruction + KL (Kingma & Welling 2014)."""
+
+    model: Literal["vae"] = "vae"
+
+
+class BetaVAEConfig(_ModelSection):
+    """reconstruction + beta * KL (Higgins et al. 2017); the published study uses beta = 4."""
+
+    model: Literal["beta_vae"] = "beta_vae"
+    beta: float = Field(4.0, ge=0)
+
+
+ModelConfig = Annotated[VAEConfig | BetaVAEConfig, Field(discriminator="model")]
+MODELS: Mapping[str, type[_ModelSection]] = {"vae": VAEConfig, "beta_vae": BetaVAEConfig}
+
+
+class TrainingConfig(_Section):
+    """The budget ends training: `images` seen, or `seconds` of training if that comes first."""
+
+    images: int = Field(130_000, ge=1)
+    seconds: float | None = Field(None, gt=0)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    lr_warmup: int = Field(0, ge=0, description="images over which the learning rate rises linearly from zero")
+    lr_decay: float = Field(0.0, ge=0, le=1, description="last fraction of the image budget over which it falls to zero")
+    kl_warmup: int = Field(0, ge=0, description="images over which the KL weight rises linearly from zero")
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    test_images: int = Field(10_000, ge=16, description="held-out images, never trained on")
+    checkpoint_seconds: float = Field(10.0, gt=0)
+
+
+class InterventionConfig(_Section):
+    """How many examples and pairs each kind of intervention uses."""
+
+    examples: int = Field(256, ge=2, description="held-out images for latent interventions")
+    pairs: int = Field(256, ge=2, description="pairs per factor for input, patching and mediation")
+    low: float = -3.0
+    high: float = 3.0
+    steps: int = Field(7, ge=2, le=101, description="values of do(z_i = v) between low and high")
+    draws: int = Field(1000, ge=100, description="bootstrap draws per interval")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be less than high, but low={self.low} and high={self.high}")
+        return self
+
+
+PRESETS: Mapping[PresetName, Mapping[str, object]] = {
+    "smoke": {"images": 3_200, "test_images": 512, "examples": 32, "pairs": 24, "steps": 5, "draws": 200},
+    "demo": {},
+    "paper": {
+        "images": 19_200_000,
+        "learning_rate": 1e-4,
+        "lr_decay": 0.0,
+        "lr_warmup": 0,
+        "kl_warmup": 0,
+        "examples": 200,
+        "pairs": 512,
+        "checkpoint_seconds": 60.0,
+    },
+}
+"""What each preset sets differently from the defaults, which are those of the demo."""
+
+_SECTIONS: Mapping[str, type[_Section]] = {
+    "data": DataConfig,
+    "training": TrainingConfig,
+    "intervention": InterventionConfig,
+}
+_TOP = ("preset", "seed", "study", "threads", "device")
+_NOT_HASHED = {"study", "threads", "device", "data_path", "checkpoint_seconds"}
+
+
+class RunConfig(_Section):
+    """Everything that decides one run; equal configurations have equal `run_id`."""
+
+    preset: PresetName = "demo"
+    seed: int = Field(0, ge=0, lt=2**31)
+    study: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
+    threads: int | None = Field(None, ge=1, le=1024)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = BetaVAEConfig()
+    training: TrainingConfig = TrainingConfig()
+    intervention: InterventionConfig = InterventionConfig()
+
+    @classmethod
+    def of(cls, dataset: str = "dsprites", model: str = "beta_vae", **settings: Any) -> RunConfig:
+        """Build a configuration from flat settings, the preset's values standing where none is given.
+
+        Raises
+        ------
+        ConfigError
+            One sentence naming the setting, its value, what is allowed and the nearest match.
+
+        Examples
+        --------
+        >>> RunConfig.of("dsprites", "beta_vae", beta=4, preset="smoke").run_id[:23]
+        'dsprites-beta_vae-b4-s0'
+        """
+        if dataset not in get_args(DatasetName):
+            raise ConfigError(unknown("dataset", dataset, get_args(DatasetName)))
+        if model not in MODELS:
+            raise ConfigError(unknown("model", model, MODELS))
+        preset = settings.get("preset", "demo")
+        if preset not in PRESETS:
+            raise ConfigError(unknown("preset", preset, PRESETS))
+        chosen = {**PRESETS[preset], **settings, "dataset": dataset, "model": model}
+        sections = {**_SECTIONS, "model": MODELS[model]}
+        nested: dict[str, Any] = {}
+        for name, value in chosen.items():
+            owner = next((s for s, section in sections.items() if name in section.model_fields), None)
+            if owner:
+                nested.setdefault(owner, {})[name] = value
+            elif name in _TOP:
+                nested[name] = value
+            else:
+                raise ConfigError(_unknown_setting(name, model))
+        return cls.checked(nested)
+
+    @classmethod
+    def checked(cls, nested: Mapping[str, Any]) -> RunConfig:
+        """Validate a nested mapping (a stored `config.json`), turning pydantic's report into one sentence."""
+        try:
+            return cls.model_validate(nested)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error)) from error
+
+    @property
+    def hashed(self) -> str:
+        """SHA-256 of every setting that can change a result; where and how fast it runs does not count."""
+        kept = {k: v for k, v in self.flat().items() if k not in _NOT_HASHED}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def run_id(self) -> str:
+        """Readable and stable: data, model, the model's own weights, seed, and 8 hex digits of the hash."""
+        weight = "".join(f"-{k[0]}{v:g}" for k, v in self._own_model_settings().items() if isinstance(v, int | float))
+        return f"{self.data.dataset}-{self.model.model}{weight}-s{self.seed}-{self.hashed[:8]}"
+
+    def flat(self) -> dict[str, Any]:
+        """Settings as one flat mapping, the form that notebooks and the command line take."""
+        dump = self.model_dump(mode="json")
+        nested = ("data", "model", "training", "intervention")
+        out = {k: v for k, v in dump.items() if k not in nested}
+        for section in nested:
+            out.update(dump[section])
+        return out
+
+    def _own_model_settings(self) -> dict[str, Any]:
+        own = set(type(self.model).model_fields) - set(_ModelSection.model_fields) - {"model"}
+        return {k: getattr(self.model, k) for k in sorted(own)}
+
+
+def setting_names(model: str | None = None) -> list[str]:
+    """Every setting's flat name; with `model`, only those that this model has."""
+    models = [MODELS[model]] if model else list(MODELS.values())
+    names = [n for s in (*_SECTIONS.values(), *models) for n in s.model_fields]
+    return list(dict.fromkeys([*_TOP, *names]))
+
+
+def _unknown_setting(name: str, model: str) -> str:
+    elsewhere = [m for m in MODELS if name in MODELS[m].model_fields]
+    if elsewhere:
+        return f"setting {name!r} belongs to {', '.join(elsewhere)}, not to model {model!r}."
+    guess = nearest(name, setting_names(model))
+    hint = f"; did you mean {guess}?" if guess else f"; settings are {', '.join(setting_names(model))}."
+    return f"setting {name!r} is unknown{hint}"
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = [str(p) for p in first["loc"]]
+    field = where[-1] if where else "configuration"
+    if first["type"] == "extra_forbidden":
+        return _unknown_setting(field, "beta_vae")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if first["type"] == "value_error":
+        return f"{message}."
+    return f"setting {field!r} is {first['input']!r}: {message}."
