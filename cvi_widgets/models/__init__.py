@@ -1,1 +1,41 @@
-"""Models."""
+"""Networks only: one file per family, no losses, no loops.
+
+>>> from cvi_widgets.config import BetaVAEConfig
+>>> build(BetaVAEConfig(), (1, 64, 64)).latent_mu.in_features
+8192
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from cvi_widgets.config import ModelConfig
+from cvi_widgets.errors import ConfigError
+from cvi_widgets.models import dlib, paper
+from cvi_widgets.models.vae import GaussianVAE, ImageShape, Networks, Output, Posterior
+
+__all__ = ["NETWORKS", "GaussianVAE", "ImageShape", "Networks", "Output", "Posterior", "build"]
+
+NETWORKS: Mapping[str, Callable[[int, ImageShape], Networks]] = {"paper": paper.networks, "dlib": dlib.networks}
+CHANNELS = (1, 3)
+SIDES = (32, 64)
+
+
+def build(config: ModelConfig, image_shape: ImageShape) -> GaussianVAE:
+    """A freshly initialised model for images of `image_shape` (channel, y, x).
+
+    Initial weights are PyTorch's defaults, drawn from its global generator: the same `torch.manual_seed` before gives
+    the same weights.
+
+    Raises
+    ------
+    ConfigError
+        When the images are not square with 1 or 3 channels and a side of 32 or 64.
+    """
+    channels, height, width = image_shape
+    if channels not in CHANNELS or height != width or height not in SIDES:
+        raise ConfigError(
+            f"image_shape {tuple(image_shape)} does not fit network {config.network!r}; "
+            "(channel, y, x) must be 1 or 3 channels and 32x32 or 64x64 pixels."
+        )
+    return GaussianVAE(NETWORKS[config.network](config.latents, image_shape), config.latents, image_shape)

@@ -1,0 +1,218 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from cvi_widgets.config import RunConfig
+from cvi_widgets.data.protocol import FactorData, Index, Split
+from cvi_widgets.errors import DataError, DivergenceError
+from cvi_widgets.models import GaussianVAE, Output
+from cvi_widgets.objectives import Terms, beta_vae
+from cvi_widgets.training import schedule, state
+from cvi_widgets.training.batches import Order, fetcher
+from cvi_widgets.training.hardware import keep_large_buffers, resolve_device, use_threads
+from cvi_widgets.training.history import Recorder, Schedule
+from cvi_widgets.training.interrupt import held_interrupt
+from cvi_widgets.training.progress import Listener, Progress, Pulse
+
+_NOISE_STREAM = 0x4E01
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training leaves besides the weights in the model; `stopped` is the budget that ended it."""
+
+    history: xr.Dataset
+    images: int
+    seconds: float
+    images_per_second: float
+    stopped: str
+
+
+def train(
+    model: GaussianVAE,
+    config: RunConfig,
+    data: FactorData,
+    split: Split,
+    folder: Path,
+    progress: Listener | None = None,
+) -> TrainingResult:
+    """Train `model` in place on the images `split.train`, from the newest checkpoint in `folder/checkpoint` if any.
+
+    The result depends on the configuration, the model's first weights and the data only, whatever kills and resumes lie
+    between (for one number of threads and one library version; a budget in seconds depends on the machine).
+
+    Parameters
+    ----------
+    model
+        From `models.build`; moved to the configured device.
+    config
+        Read are `training` (budget, schedules), `model` (the KL's weight, the reconstruction), seed, threads, device.
+    data, split
+        Images by index, and the indices to learn from.
+    folder
+        The run's folder; `checkpoint/` is made in it.
+    progress
+        Called about twice a second, and at the end, with a `Progress`.
+
+    Returns
+    -------
+    TrainingResult
+        `history` has dims step and latent; loss terms are in nats, means over the images since the row before.
+
+    Raises
+    ------
+    DivergenceError
+        At the first loss or weight that is not finite; the last good checkpoint stays.
+    StoreError
+        When the checkpoint found belongs to another training.
+    KeyboardInterrupt
+        After a checkpoint has been written.
+    """
+    if not len(split.train):
+        raise DataError(f"data {data.name!r} leaves no image to train on; test_images must be below {len(data)}.")
+    use_threads(config.threads)
+    keep_large_buffers()
+    device = resolve_device(config)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _Training(model, config, data, split.train, folder / "checkpoint", Pulse(progress)).run(device)
+
+
+class _Training:
+    def __init__(
+        self, model: GaussianVAE, config: RunConfig, data: FactorData, train: Index, folder: Path, pulse: Pulse
+    ) -> None:
+        self.config, self.settings, self.folder, self.pulse = config, config.training, folder, pulse
+        self.data, self.train_index = data, train
+        self.order = Order(train, config.seed)
+        self.beta = float(getattr(config.model, "beta", 1.0))
+        self.identity = {"config": config.hashed, "data": data.name, "training images": _digest(train)}
+        self.state = state.State(
+            model,
+            torch.optim.Adam(model.parameters(), lr=self.settings.learning_rate, fused=True),
+            torch.Generator().manual_seed(_seed(config.seed)),
+            Recorder(self.settings.images, config.model.latents),
+        )
+
+    def run(self, device: torch.device) -> TrainingResult:
+        state.restore(self.state, self.folder, self.identity)
+        if not self.state.stopped:
+            fetch = fetcher(self.data, self.train_index, device)
+            with held_interrupt() as interrupted:
+                self._loop(fetch, device, interrupted)
+        return self._result()
+
+    def _loop(self, fetch: Callable[[Index], Tensor], device: torch.device, interrupted: Callable[[], bool]) -> None:
+        now, settings = self.state, self.settings
+        before, started, first = now.seconds, time.monotonic(), now.images
+        saved = started
+        while not now.stopped:
+            self._step(fetch, device)
+            clock = time.monotonic()
+            now.seconds = before + clock - started
+            speed = (now.images - first) / max(clock - started, 1e-9)
+            now.stopped = self._budget()
+            try:
+                self.pulse(partial(self._progress, speed), last=bool(now.stopped))
+                if interrupted():
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                self._save()
+                raise
+            if now.stopped:
+                now.recorder.close(now.images, now.steps)
+            if now.stopped or clock - saved >= settings.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+
+    def _step(self, fetch: Callable[[Index], Tensor], device: torch.device) -> None:
+        now, settings = self.state, self.settings
+        n = min(settings.batch_size, settings.images - now.images)
+        planned = Schedule(
+            schedule.kl_weight(settings, now.images, self.beta), schedule.learning_rate(settings, now.images)
+        )
+        x = fetch(self.order.take(now.images, n)).contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(n, now.model.latents, generator=now.noise).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            out: Output = now.model(x, noise)
+        kind = self.config.model.reconstruction
+        mu, logvar = out.posterior
+        terms = beta_vae(out.logits, mu, logvar, x, beta=planned.kl_weight, reconstruction=kind)
+        self._guard(terms)
+        now.optimiser.zero_grad(set_to_none=True)
+        terms.loss.backward()  # type: ignore[no-untyped-call]
+        for group in now.optimiser.param_groups:
+            group["lr"] = planned.learning_rate
+        now.optimiser.step()
+        now.images += n
+        now.steps += 1
+        now.recorder.add(terms, planned, n, now.images, now.steps)
+
+    def _budget(self) -> str:
+        if self.state.images >= self.settings.images:
+            return "images"
+        if self.settings.seconds is not None and self.state.seconds >= self.settings.seconds:
+            return "seconds"
+        return ""
+
+    def _progress(self, speed: float) -> Progress:
+        now, settings = self.state, self.settings
+        left = (settings.images - now.images) / max(speed, 1e-9)
+        if settings.seconds is not None:
+            left = min(left, max(0.0, settings.seconds - now.seconds))
+        left = 0.0 if now.stopped else left
+        return Progress(now.images, settings.images, speed, left, now.recorder.smoothed())
+
+    def _guard(self, terms: Terms) -> None:
+        for name in ("reconstruction", "kl", "loss"):
+            value = getattr(terms, name).item()
+            if not math.isfinite(value):
+                raise self._diverged(f"the {name} term is {value}")
+
+    def _save(self) -> None:
+        # A finite loss can still leave weights that are not; such a state must not replace the last good one.
+        for name, parameter in self.state.model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise self._diverged(f"weight {name!r} is not finite")
+        state.save(self.state, self.folder, self.identity)
+
+    def _diverged(self, what: str) -> DivergenceError:
+        now = self.state
+        good = state.newest(self.folder)
+        kept = f"the last good checkpoint is {str(good)!r}" if good else "no checkpoint had been written yet"
+        return DivergenceError(
+            f"training diverged at step {now.steps} after {now.images} images: {what}; {kept}; "
+            "a lower learning_rate or a longer lr_warmup may help."
+        )
+
+    def _result(self) -> TrainingResult:
+        now = self.state
+        history = now.recorder.dataset()
+        speed = now.images / max(now.seconds, 1e-9)
+        history.attrs = {
+            "images": now.images,
+            "seconds": now.seconds,
+            "images_per_second": speed,
+            "stopped": now.stopped,
+        }
+        return TrainingResult(history, now.images, now.seconds, speed, now.stopped)
+
+
+def _digest(index: Index) -> str:
+    return hashlib.sha256(np.ascontiguousarray(index, dtype=np.int64).tobytes()).hexdigest()[:16]
+
+
+def _seed(seed: int) -> int:
+    return int(np.random.SeedSequence([_NOISE_STREAM, seed]).generate_state(1, np.uint64)[0] >> np.uint64(1))
