@@ -57,7 +57,7 @@ class FactorData(Protocol):
         ...
 
     def index(self, factors: Factors) -> Index:
-        """Indices of the images with these factor classes; inverse of `factors`. Raises `DataError` outside the grid."""
+        """Indices of the images with these factor classes, inverse of `factors`; `DataError` outside the grid."""
         ...
 
     def sample(self, n: int, rng: np.random.Generator) -> Index:
