@@ -1,0 +1,63 @@
+"""Putting measured effects into data sets: names, units, intervals, and what was held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from cvi_widgets.interventions.sites import Site
+from cvi_widgets.metrics.statistics import Interval, bootstrap
+
+LEVEL = 0.95
+
+
+def variable(dims: Sequence[str], values: ArrayLike, long_name: str, units: str) -> xr.DataArray:
+    """An array that says what it is; floats are stored as float32."""
+    array = np.asarray(values)
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    return xr.DataArray(array, dims=tuple(dims), attrs={"long_name": long_name, "units": units})
+
+
+def with_interval(
+    name: str, dims: Sequence[str], measured: Interval, long_name: str, units: str
+) -> dict[str, xr.DataArray]:
+    """The three variables `name`, `name_low`, `name_high` of one measured quantity."""
+    return {
+        name: variable(dims, measured.value, long_name, units),
+        f"{name}_low": variable(dims, measured.low, f"{long_name}, lower end of the 95 % interval", units),
+        f"{name}_high": variable(dims, measured.high, f"{long_name}, upper end of the 95 % interval", units),
+    }
+
+
+def mean_over_first(rows: ArrayLike, draws: int, seed: int) -> Interval:
+    """Mean over the first axis with the 95 % bootstrap interval that all effects use."""
+    return bootstrap(rows, draws=draws, seed=seed, level=LEVEL)
+
+
+def unit_coords(sites: Sequence[Site]) -> dict[str, tuple[str, np.ndarray]]:
+    """Coordinates of the flat `unit` dimension: its number, its site, its channel there."""
+    names = np.concatenate([np.full(s.n_units, s.name, dtype=object) for s in sites]).astype(str)
+    channels = np.concatenate([np.arange(s.n_units) for s in sites])
+    return {
+        "unit": ("unit", np.arange(len(channels))),
+        "site": ("unit", names),
+        "channel": ("unit", channels),
+    }
+
+
+def latent_coords(n: int) -> dict[str, tuple[str, np.ndarray]]:
+    """Coordinate of the `latent` dimension."""
+    return {"latent": ("latent", np.arange(n))}
+
+
+def described(dataset: xr.Dataset, **attrs: str | int | float | Sequence[float] | Mapping[str, str]) -> xr.Dataset:
+    """The data set with attributes; a mapping becomes one sentence per entry, so that it can be stored as text."""
+    for name, value in attrs.items():
+        if isinstance(value, Mapping):
+            value = "; ".join(f"{k}: {v}" for k, v in value.items())
+        dataset.attrs[name] = value
+    return dataset
