@@ -7,6 +7,7 @@ file, which is then written again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -50,8 +51,15 @@ def opened(folder: Path, n: int, row_bytes: int, produce: Callable[[NDArray[np.u
     packed = read(folder, n, row_bytes)
     if packed is None:
         paths.ensure_writable(folder.parent)
-        with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
-            packed = read(folder, n, row_bytes) or _written(folder, n, row_bytes, produce)
+        lock = folder.parent / f".{folder.name}.lock"
+        with filelock.FileLock(lock):
+            try:
+                packed = read(folder, n, row_bytes) or _written(folder, n, row_bytes, produce)
+            except BaseException:
+                # Safe while the lock is held: a process that waits sees that its lock file is gone, and makes another.
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+                raise
     return packed
 
 

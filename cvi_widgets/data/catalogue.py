@@ -48,7 +48,7 @@ def load(name: str, *, data_path: str | Path | None = None, scm: SCM = "linear")
             f"did you mean dataset {dsprites_official.NAME}?"
         )
     path = None if data_path is None else str(Path(data_path).expanduser().resolve())
-    return _loaded(name, path, scm if name == scm_dsprites.NAME else "linear", str(paths.data_dir()))
+    return _loaded(name, path, scm if name == scm_dsprites.NAME else "linear", str(paths.data_dir().resolve()))
 
 
 @lru_cache(maxsize=8)
