@@ -54,8 +54,8 @@ def write_group(store: Path, group: str, dataset: xr.Dataset) -> None:
 
 
 def has_group(store: Path, group: str) -> bool:
-    """Whether `group` was written whole."""
-    return any((store / group).glob("*/zarr.json"))
+    """Whether `group` was written whole; a folder that only holds further groups is none."""
+    return any(json.loads(meta.read_text())["node_type"] == "array" for meta in (store / group).glob("*/zarr.json"))
 
 
 def read_group(store: Path, group: str) -> xr.Dataset:
