@@ -1,9 +1,9 @@
 """Swapping units one by one and reading mu: exactly, by the shortest computation that gives the same numbers.
 
-Three methods, each exact up to rounding. `hooks` runs the whole encoder once per unit with a hook in place; it works for
-every model and is the twin that the others are tested against. `suffix` keeps the value at the site and runs only what
-follows. `linear` uses that a change of one channel changes the next linear layer's output by that layer applied to the
-change alone: `W (a + d) = W a + W_c d_c`, then runs what follows that layer.
+Three methods, each exact up to rounding. `hooks` runs the whole encoder once per unit with a hook in place; it works
+for every model and is the twin that the others are tested against. `suffix` keeps the value at the site and runs only
+what follows. `linear` uses that a change of one channel changes the next linear layer's output by that layer applied to
+the change alone: `W (a + d) = W a + W_c d_c`, then runs what follows that layer.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from cvi_widgets.errors import ConfigError, DataError, SiteError
 from cvi_widgets.interventions.model import BATCH, Images, Model
@@ -128,7 +128,7 @@ def linear_step(after: Sequence[nn.Module], shape: Sequence[int]) -> Step | None
 
         def convolved(change: Tensor, unit: int) -> Tensor:
             kernel = conv.weight[:, unit : unit + 1]
-            return F.conv2d(change[:, None], kernel, None, conv.stride, conv.padding, conv.dilation)
+            return conv2d(change[:, None], kernel, None, conv.stride, conv.padding, conv.dilation)
 
         return Step((first,), convolved, tuple(after[1:]))
     flat = type(first) is nn.Flatten and first.start_dim == 1 and first.end_dim in (-1, len(shape))

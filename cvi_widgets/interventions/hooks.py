@@ -12,7 +12,7 @@ from cvi_widgets.errors import SiteError
 from cvi_widgets.interventions.sites import Site
 
 Edit = Callable[[Tensor, Site], Tensor | None]
-"""Called with the value at a site, shape (n, unit, ...), and the site; returns the value to go on with, or None to keep it."""
+"""Called with the value at a site, shape (n, unit, ...), and the site; returns the new value, or None to keep."""
 
 
 @contextmanager

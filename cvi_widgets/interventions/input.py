@@ -87,7 +87,9 @@ def intervene_input(
     by_unit = effects.mean_over_first(np.moveaxis(response, 1, 0), draws, seed)
     pair_dims = ("factor", "pair")
     variables = {
-        "base": effects.variable(pair_dims, np.stack([p.base for p in chosen.values()]), "index of the base image", "1"),
+        "base": effects.variable(
+            pair_dims, np.stack([p.base for p in chosen.values()]), "index of the base image", "1"
+        ),
         "source": effects.variable(
             pair_dims, np.stack([p.source for p in chosen.values()]), "index of the image with the factor changed", "1"
         ),
@@ -100,7 +102,11 @@ def intervene_input(
             "delta_mu", ("factor", "latent"), by_pair, "mean absolute change of mu when the factor changes", "sd of mu"
         ),
         **effects.with_interval(
-            "response", ("factor", "unit"), by_unit, "mean absolute change of the unit when the factor changes", "activation"
+            "response",
+            ("factor", "unit"),
+            by_unit,
+            "mean absolute change of the unit when the factor changes",
+            "activation",
         ),
     }
     coords = {

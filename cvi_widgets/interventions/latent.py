@@ -99,7 +99,10 @@ def intervene_latent(
         **effects.with_interval("ces_l2", per_latent, ces, "causal effect strength, L2 norm over pixels", "intensity"),
         **effects.with_interval("ces_rms", per_latent, rms, "causal effect strength per pixel (RMS)", "intensity"),
         "change": effects.variable(
-            ("latent", "value", "y", "x"), np.stack([s.change for s in sweeps]), "mean absolute change of the pixel", "intensity"
+            ("latent", "value", "y", "x"),
+            np.stack([s.change for s in sweeps]),
+            "mean absolute change of the pixel",
+            "intensity",
         ),
         "energy": effects.variable(
             ("latent", "y", "x"),
@@ -165,15 +168,16 @@ def traversals(model: Model, z: torch.Tensor, values: Sequence[float] | NDArray[
     codes = z[:, None, None, :].repeat(1, latents, len(values), 1)
     for latent in range(latents):
         codes[:, latent, :, latent] = torch.as_tensor(values, dtype=z.dtype, device=z.device)
-    parts = [
-        (model.decode(part).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        for part in codes.reshape(-1, latents).split(1024)
-    ]
+    flat = codes.reshape(-1, latents)
+    parts = []
+    for start in range(0, len(flat), 1024):
+        images = model.decode(flat[start : start + 1024])
+        parts.append((images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
     return np.concatenate(parts).reshape(shown, latents, len(values), *model.image_shape)
 
 
 def _sweep(model: Model, mu: torch.Tensor, base: torch.Tensor, latent: int, grid: NDArray[np.float64]) -> _Sweep:
-    n, (channels, height, width) = len(mu), model.image_shape
+    n, (_, height, width) = len(mu), model.image_shape
     l2 = np.empty((n, len(grid)), np.float32)
     shift = np.empty((n, len(grid), len(READOUTS)), np.float32)
     energy = np.zeros((n, height * width), np.float32)

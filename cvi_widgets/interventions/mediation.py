@@ -27,6 +27,7 @@ from cvi_widgets.interventions.input import factor_pairs, float_images
 from cvi_widgets.interventions.model import Images, Model
 from cvi_widgets.interventions.patching import projection
 from cvi_widgets.interventions.sites import Site
+from cvi_widgets.metrics.statistics import Interval
 
 if TYPE_CHECKING:
     from cvi_widgets.data.protocol import FactorData
@@ -45,9 +46,7 @@ class Contrasts(NamedTuple):
     """(pair, unit, latent)"""
 
 
-def contrasts(
-    model: Model, base: Images, source: Images, sites: Sequence[Site], method: Method = "auto"
-) -> Contrasts:
+def contrasts(model: Model, base: Images, source: Images, sites: Sequence[Site], method: Method = "auto") -> Contrasts:
     """Total, direct and indirect effects on mu of each pair through each unit of `sites`."""
     b_images, s_images = paired(model, base, source)
     total, direct, indirect = [], [], []
@@ -121,14 +120,14 @@ def mediate(
         **effects.with_interval(
             "effect",
             ("kind", "unit", "factor", "latent"),
-            effects.Interval(stacked["value"], stacked["low"], stacked["high"]),
+            Interval(stacked["value"], stacked["low"], stacked["high"]),
             "mean absolute effect of the factor on mu",
             "mu",
         ),
         **effects.with_interval(
             "mediated",
             ("unit", "factor"),
-            effects.Interval(stacked["share"], stacked["share_low"], stacked["share_high"]),
+            Interval(stacked["share"], stacked["share_low"], stacked["share_high"]),
             "share of the factor's total effect on mu that goes through the unit",
             "1",
         ),
@@ -142,9 +141,9 @@ def mediate(
     }
     return effects.described(
         xr.Dataset(variables, coords),
-        intervention="one factor of the image is changed; in the direct effect the unit is held at its base value, in the "
-        "indirect effect only the unit changes",
-        convention="mediated is E <NIE, TE> / ||TE||^2 over pairs with a total effect; units of one site need not sum to 1",
+        intervention="one factor of the image is changed; in the direct effect the unit is held at its base value, in "
+        "the indirect effect only the unit changes",
+        convention="mediated is E <NIE, TE> / ||TE||^2 over pairs with a total effect; units need not sum to 1",
         interval="95 % percentile bootstrap over pairs",
         n_pairs=min(n_pairs),
         seed=seed,

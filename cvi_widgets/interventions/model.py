@@ -37,8 +37,8 @@ class Pass(NamedTuple):
 class Model:
     """A wrapped module; make one with `wrap`.
 
-    Everything runs in eval mode, in float32 and without gradients; the module's train/eval flags are put back after each
-    call. z is mu.
+    Everything runs in eval mode, in float32 and without gradients; the module's train/eval flags are put back after
+    each call. z is mu.
 
     Attributes
     ----------
@@ -62,7 +62,9 @@ class Model:
         weight = next(module.parameters(), None)
         self.device = weight.device if weight is not None else torch.device("cpu")
         if weight is not None and weight.dtype != torch.float32:
-            raise ConfigError(f"the module's weights are {weight.dtype}; measuring needs float32, so call .float() first.")
+            raise ConfigError(
+                f"the module's weights are {weight.dtype}; measuring needs float32, so call .float() first."
+            )
         probe = torch.rand((2, *image_shape), generator=torch.Generator().manual_seed(0)).to(self.device)
         with evaluating(module):
             self.site_map: SiteMap = discover(module, self._encoded, self._decoded, probe)
@@ -179,13 +181,16 @@ class Model:
             raise DataError(f"images are {images.dtype}; give float32 in [0, 1] (for bytes, divide by 255).")
         if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape or not len(images):
             wanted = ", ".join(map(str, self.image_shape))
-            raise DataError(f"images have shape {tuple(images.shape)}; the model takes (n, {wanted}) with n at least 1.")
+            raise DataError(
+                f"images have shape {tuple(images.shape)}; the model takes (n, {wanted}) with n at least 1."
+            )
         return images.to(self.device, torch.float32)
 
     def __repr__(self) -> str:
         counts = self.sites()["side"].value_counts()
         listed = ", ".join(f"{counts.get(side, 0)} {side}" for side in ("encoder", "latent", "decoder"))
-        return f"<Model of {type(self.module).__name__}: images {self.image_shape}, {self.n_latents} latents, sites {listed}>"
+        name = type(self.module).__name__
+        return f"<Model of {name}: images {self.image_shape}, {self.n_latents} latents, sites {listed}>"
 
     # The private calls below assume eval mode and images that are checked.
 
@@ -253,7 +258,6 @@ class Model:
     def _batches(self, n: int) -> list[slice]:
         size = n if self._active else BATCH
         return [slice(k, k + size) for k in range(0, n, size)]
-
 
 
 def wrap(

@@ -103,4 +103,5 @@ def projection(effect: np.ndarray, toward: np.ndarray) -> np.ndarray:
     square = (toward**2).sum(-1)
     shape = np.broadcast_shapes(effect.shape[:-1], square.shape)
     square = np.broadcast_to(square, shape)
-    return np.divide((effect * toward).sum(-1), square, out=np.full(shape, np.nan), where=square > 1e-8)
+    out: np.ndarray = np.divide((effect * toward).sum(-1), square, out=np.full(shape, np.nan), where=square > 1e-8)
+    return out

@@ -76,7 +76,7 @@ class SiteMap:
     sites : name to site, in order of execution
     aliases : module path to site, for every leaf module that ran exactly once
     refused : module path to the reason why it is no site
-    chain : modules from the image to mu, each fed by the one before and nothing else; empty where there is no such chain
+    chain : modules from the image to mu, each fed by the one before and nothing else; empty where there is none
     """
 
     sites: Mapping[str, Site]
@@ -216,7 +216,7 @@ def _named(path: str, side: Side) -> str:
 
 
 def _chain(calls: Sequence[Call], image: Tensor, mu: Tensor) -> tuple[tuple[str, nn.Module], ...]:
-    """Walk back from mu through modules whose input is exactly another's output, and believe it only if it computes mu."""
+    """Walk back from mu through modules fed by exactly one other; believe the walk only if it computes mu."""
     path: list[Call] = []
     wanted: Tensor | None = mu
     for call in reversed([c for c in calls if c.side == "encoder"]):

@@ -245,7 +245,9 @@ class Intervention:
         index = [self.units] if isinstance(self.units, int) else list(self.units)
         for unit in index:
             if not 0 <= unit < n_units:
-                raise SiteError(f"unit {unit} does not exist at site {self.site!r}, which has units 0 to {n_units - 1}.")
+                raise SiteError(
+                    f"unit {unit} does not exist at site {self.site!r}, which has units 0 to {n_units - 1}."
+                )
         return index
 
 

@@ -1,7 +1,7 @@
 """Causal metrics from measured effects: pure functions of arrays.
 
-The published method (arXiv 2505.03530) leaves several definitions open; each function says which reading it takes. Where
-the published form is unbounded or has no zero, a bounded or null-normalised form stands beside it.
+The published method (arXiv 2505.03530) leaves several definitions open; each function says which reading it takes.
+Where the published form is unbounded or has no zero, a bounded or null-normalised form stands beside it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ces_l2(l2: ArrayLike) -> Floats:
 
 def ces_rms(l2: ArrayLike, pixels: int) -> Floats:
     """Causal effect strength per pixel, `ces_l2 / sqrt(pixels)`, comparable across image sizes; shape (latent,)."""
-    return ces_l2(l2) / np.sqrt(pixels)
+    return np.asarray(ces_l2(l2) / np.sqrt(pixels))
 
 
 def specificity(energy: ArrayLike) -> Floats:
@@ -60,12 +60,12 @@ def specificity(energy: ArrayLike) -> Floats:
     energy = np.asarray(energy)
     if energy.shape[-1] < 2:
         return np.full(energy.shape[:-1], np.nan)
-    return 1 - entropy(energy) / np.log(energy.shape[-1])
+    return np.asarray(1 - entropy(energy) / np.log(energy.shape[-1]))
 
 
 def specificity_published(energy: ArrayLike, eps: float = 1e-6) -> Floats:
     """Specificity as published, 1 / (H(p) + eps), natural logarithm; unbounded, from 1 / ln n up to 1 / eps."""
-    return 1 / (entropy(energy) + eps)
+    return np.asarray(1 / (entropy(energy) + eps))
 
 
 def entropy(energy: ArrayLike) -> Floats:
@@ -95,7 +95,7 @@ def polysemanticity(response: ArrayLike) -> Floats:
     """
     r = np.asarray(response, np.float64)
     top = r.max(-2)
-    return np.divide(r.sum(-2), top, out=np.full(top.shape, np.nan), where=top > 0)
+    return np.asarray(np.divide(r.sum(-2), top, out=np.full(top.shape, np.nan), where=top > 0))
 
 
 def polysemantic_fraction(response: ArrayLike, tau: float = 0.2) -> Floats:
@@ -140,7 +140,8 @@ def circuit_modularity(profiles: ArrayLike) -> Floats:
     defined = np.isfinite(chosen)
     count = defined.sum(-1)
     total = np.where(defined, chosen, 0).sum(-1)
-    return 1 - np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return np.asarray(1 - mean)
 
 
 def modularity(profiles: ArrayLike, draws: int = 1000, seed: int = 0) -> Modularity:

@@ -139,9 +139,7 @@ def permutation_null(
     return null_of(np.array([statistic(rng) for _ in range(draws)]), value, alternative)
 
 
-def null_of(
-    sample: ArrayLike, value: float, alternative: Literal["greater", "less", "two-sided"] = "greater"
-) -> Null:
+def null_of(sample: ArrayLike, value: float, alternative: Literal["greater", "less", "two-sided"] = "greater") -> Null:
     """Summarise draws under the null, shape (draw,), against the observed `value`."""
     draws = np.asarray(sample, np.float64)
     if not np.isfinite(value) or not np.isfinite(draws).all():
