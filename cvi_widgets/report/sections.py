@@ -1,0 +1,288 @@
+"""The parts of the report: each reads its groups, says in a sentence what they show, and lays out the views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from cvi_widgets import views
+from cvi_widgets.report import sentences
+from cvi_widgets.report.cards import active_card, metric_cards, reconstruction_card
+from cvi_widgets.report.parts import Block, Cards, Section, Table, picture, plot
+from cvi_widgets.report.scrub import scrubber, strongest
+from cvi_widgets.report.source import Source
+from cvi_widgets.report.words import listed, number, with_interval
+from cvi_widgets.views.style import latent_name, sample_size
+
+SHOWN = 8
+"""Examples in the scrubber and pictures beside their reconstructions."""
+LATENTS_DRAWN = 16
+"""Rows of the traversal grid; models with more latents show the strongest."""
+
+
+def sections(source: Source) -> tuple[Section, ...]:
+    """All parts that the run's store has something for, and, where one is missing that should be there, a note."""
+    made = (make(source) for make in _PARTS)
+    return tuple(part for part in made if part is not None)
+
+
+def headline(source: Source) -> Section | None:
+    """Figures first: every metric with interval, null and convention."""
+    metrics = source.group("metrics/run", "metrics")
+    cards = (*reconstruction_card(source.group("posterior")), *active_card(source.latent), *metric_cards(metrics))
+    lead = "Each figure stands with its 95 % interval and, where chance alone would give something, with what it gives."
+    if not cards:
+        return _missing("headline", "Headline figures", "metrics/run")
+    missing = "" if metrics is not None else _lacks("metrics/run")
+    return Section("headline", "Headline figures", lead, (Cards(cards),), missing=missing)
+
+
+def training(source: Source) -> Section:
+    """How it learned."""
+    dataset = source.group("training")
+    if dataset is None:
+        return _missing("training", "How it learned", "training")
+    alt = f"Loss terms in nats per image over {int(dataset['images'].values[-1]):,} images, on a logarithmic axis."
+    blocks: list[Block] = [
+        plot(views.training_curves(dataset), alt, "Means over the images since the point before.", half=True)
+    ]
+    if "kl_latent" in dataset:
+        blocks.append(
+            plot(
+                views.kl_curves(dataset),
+                "KL divergence of each latent from the prior while learning.",
+                "Each rise is a latent being taken into use; those that stay on the floor carry nothing.",
+                half=True,
+            )
+        )
+    return Section("training", "How it learned", sentences.training(source), tuple(blocks))
+
+
+def pictures(source: Source) -> Section:
+    """Originals beside reconstructions."""
+    title, index = "What it sees, what it keeps", source.shown(2 * SHOWN)
+    if not index.size:
+        return _missing("pictures", title, "observations")
+    rebuilt = source.reconstructions(len(index))
+    if rebuilt is None:
+        return Section("pictures", title, "", missing="The store holds no reconstructions and the run has no model.")
+    originals = source.run.data.images(index)
+    half = -(-len(index) // 2)
+    blocks = []
+    for begin in range(0, len(index), half):
+        part = slice(begin, begin + half)
+        both = np.stack([views.as_uint8(originals[part]), views.as_uint8(rebuilt[part])])
+        blocks.append(
+            picture(
+                views.mosaic(both),
+                f"{both.shape[1]} held-out images above their reconstructions.",
+                rows=("original", "rebuilt"),
+            )
+        )
+    return Section("pictures", title, sentences.pictures(source, originals, rebuilt), tuple(blocks))
+
+
+def latents(source: Source) -> Section:
+    """What each latent does: the scrubber, traversals, strength, position."""
+    title, dataset = "Reach in and move it", source.latent
+    if dataset is None:
+        return _missing("latents", title, "effects/latent")
+    blocks: list[Block] = []
+    if "traversal" in dataset:
+        shown = min(SHOWN, dataset.sizes["shown"])
+        index, codes = source.shown(shown), source.own_codes(shown)
+        rebuilt = source.reconstructions(shown)
+        if len(index) and len(codes) and rebuilt is not None:
+            blocks.append(
+                scrubber(
+                    dataset,
+                    source.run.data.images(index),
+                    rebuilt,
+                    codes,
+                    "One intervention at a time: do(z = value), all other latents held at the example's own code. "
+                    "Frames are the model's own, stored when the run was made.",
+                )
+            )
+        blocks.append(_traversals(dataset))
+    if "ces_l2" in dataset:
+        blocks.append(
+            plot(
+                views.ces_bars(dataset),
+                f"Bars: causal effect strength of each latent. {sentences.strength(dataset)}",
+                "Mean distance between the picture and its edited self; lines are 95 % intervals. Dead latents († and "
+                "grey) change nothing.",
+            )
+        )
+    if "readout_shift" in dataset:
+        for readout in dataset["readout"].values.astype(str):
+            if readout.startswith("centroid"):
+                blocks.append(
+                    plot(
+                        views.position_panel(dataset, readout),
+                        f"Mean {readout.replace('_', ' ')} shift in pixels against the value each latent is set to. "
+                        f"{sentences.mover(dataset, readout)}",
+                        "Where the sprite's centre goes, averaged over examples, with 95 % bands.",
+                        half=True,
+                    )
+                )
+    return Section("latents", title, sentences.latents(dataset), tuple(blocks), sentences.dead(dataset))
+
+
+def factors(source: Source) -> Section:
+    """From factors to code and units."""
+    title, dataset = "From factors to the code", source.group("effects/input")
+    if dataset is None:
+        return _missing("factors", title, "effects/input")
+    if source.latent is not None and "active" in source.latent:
+        dataset = dataset.assign(active=("latent", source.latent["active"].values))
+    blocks: list[Block] = [
+        plot(
+            views.factor_by_latent(dataset),
+            f"Heat map: mean change of each latent when one factor changes. {sentences.answers(dataset)}",
+            f"Mean absolute change of mu over {sample_size(dataset)} pairs of images that differ in one factor only. A clean code has "
+            "one dark cell in each row and none shared.",
+        )
+    ]
+    for site in views.sites_of(dataset):
+        blocks.append(
+            plot(
+                views.input_response(dataset, site),
+                f"Heat map: share of each unit's response at {site} that goes to each factor.",
+                "",
+            )
+        )
+    metrics = source.group("metrics/site")
+    if metrics is not None:
+        for name in metrics["metric"].values.astype(str):
+            if np.isfinite(metrics["value"].sel(metric=name).values).any():
+                blocks.append(
+                    plot(
+                        views.site_bars(metrics, name),
+                        sentences.by_site(metrics, name),
+                        _convention(metrics, name),
+                        half=True,
+                    )
+                )
+    return Section("factors", title, sentences.factors(dataset, metrics), tuple(blocks))
+
+
+def network(source: Source) -> Section | None:
+    """Patching and mediation."""
+    title = "Through the network"
+    patching, mediation = source.group("effects/patching"), source.group("effects/mediation")
+    if patching is None and mediation is None:
+        return _missing("network", title, "effects/patching", "effects/mediation")
+    blocks: list[Block] = []
+    if patching is not None:
+        blocks.append(
+            plot(
+                views.patching_map(patching),
+                f"Map: transfer of each single unit, by site. {sentences.patching(patching)}",
+                f"One unit's value is taken from a source image and put into a base image ({sample_size(patching)} "
+                "pairs). Transfer 1 would carry the whole code across, 0 nothing of it.",
+            )
+        )
+    if mediation is not None:
+        for site in views.sites_of(mediation):
+            blocks.append(
+                plot(views.mediation_map(mediation, site), f"Map: mediated share of each factor's effect at {site}.")
+            )
+        blocks.append(_top_mediators(mediation))
+    lacks = [n for n, d in (("effects/patching", patching), ("effects/mediation", mediation)) if d is None]
+    return Section(
+        "network",
+        title,
+        sentences.network(patching, mediation),
+        tuple(blocks),
+        missing=_lacks(*lacks) if lacks else "",
+    )
+
+
+def graph(source: Source) -> Section | None:
+    """Known and measured effects, for data with a known causal graph; left out for other data."""
+    title, dataset = "Against the known graph", source.group("effects/graph")
+    if dataset is None:
+        return _missing("graph", title, "effects/graph") if source.config.data.dataset.startswith("scm") else None
+    caption = "On the dashed line the measured effect equals the known one. Vertical lines are 95 % intervals."
+    block = plot(views.graph_effects(dataset), f"Scatter of measured against known effects. {sentences.graph(dataset)}", caption)
+    return Section("graph", title, sentences.graph(dataset), (block,))
+
+
+def hero(source: Source) -> Block | None:
+    """A strip of the latent that moves the picture farthest, for the head of the page."""
+    dataset = source.latent
+    if dataset is None or "traversal" not in dataset:
+        return None
+    active = np.asarray(dataset["active"].values, bool) if "active" in dataset else np.ones(dataset.sizes["latent"], bool)
+    first = strongest(dataset, active)
+    name, last = latent_name(dataset["latent"].values[first]), dataset.sizes["frame"] - 1
+    columns = np.unique(np.linspace(0, last, min(9, last + 1)).round().astype(int))
+    strip = dataset["traversal"].isel(shown=0, latent=first, frame=columns)
+    frames = strip.transpose("frame", "channel", "y", "x").values[None]
+    values = dataset["frame_value"].values[columns]
+    return picture(
+        views.mosaic(frames),
+        f"One sprite as {name} is set to values from {number(values[0], 2)} to {number(values[-1], 2)}.",
+        f"One held-out image while {name} is set from {number(values[0], 2)} to {number(values[-1], 2)} "
+        "and nothing else is touched.",
+    )
+
+
+def _traversals(dataset: xr.Dataset) -> Block:
+    strength = dataset["ces_l2"].values if "ces_l2" in dataset else np.ones(dataset.sizes["latent"])
+    rows = np.sort(np.argsort(-strength)[:LATENTS_DRAWN])
+    frames = dataset["traversal"].isel(shown=0, latent=rows).transpose("latent", "frame", "channel", "y", "x").values
+    step = max(1, -(-frames.shape[1] // 13))
+    values = dataset["frame_value"].values[::step]
+    active = dataset["active"].values[rows] if "active" in dataset else np.ones(len(rows), bool)
+    names = [f"z{z}" for z in dataset["latent"].values[rows]]
+    dead = tuple(n for n, a in zip(names, active, strict=True) if not a)
+    return picture(
+        views.mosaic(frames[:, ::step]),
+        f"Traversal grid of {len(rows)} latents, one row each; {listed(dead)} of them dead.",
+        f"Each row sets one latent from {number(values[0], 2)} to {number(values[-1], 2)} in the first example. "
+        "Greyed rows are dead latents: nothing moves.",
+        rows=tuple(names),
+        columns=tuple(f"{v:g}".replace("-", "\u2212") for v in values),
+        dead=dead,
+    )
+
+
+def _top_mediators(dataset: xr.Dataset) -> Table:
+    array = dataset["mediated"].transpose("factor", "unit")
+    rows = []
+    for i, factor in enumerate(array["factor"].values):
+        # The code itself mediates everything by construction: the question is which unit before it does.
+        inside = np.array([not s.startswith("latent.") for s in array["site"].values.astype(str)])
+        values = np.where(inside, np.nan_to_num(array.values[i]), -np.inf)
+        top = int(values.argmax()) if inside.any() else int(np.nan_to_num(array.values[i]).argmax())
+        cell = dataset.isel(unit=top).sel(factor=factor)
+        low, high = (float(cell.get(f"mediated_{end}", cell["mediated"])) for end in ("low", "high"))
+        unit = f"{array['site'].values[top]}[{array['channel'].values[top]}]"
+        rows.append((str(factor), unit, with_interval(float(cell["mediated"]), low, high)))
+    return Table(("factor", "unit that carries most", "mediated share [95 % interval]"), tuple(rows))
+
+
+def _convention(metrics: xr.Dataset, name: str) -> str:
+    return str(metrics["convention"].sel(metric=name).values) if "convention" in metrics.coords else ""
+
+
+def _missing(id: str, title: str, *groups: str) -> Section:
+    return Section(id, title, "", missing=_lacks(*groups))
+
+
+def _lacks(*groups: str) -> str:
+    return f"The run's store has no {listed([f'/{g}' for g in groups])}, so this part cannot be shown."
+
+
+_PARTS: tuple[Callable[[Source], Section | None], ...] = (
+    headline,
+    latents,
+    pictures,
+    factors,
+    network,
+    graph,
+    training,
+)
