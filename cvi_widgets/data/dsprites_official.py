@@ -9,6 +9,7 @@ Format: github.com/deepmind/dsprites-dataset (README and notebook); Apache-2.0.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import zipfile
 import zlib
@@ -100,10 +101,10 @@ def pack(path: Path, out: NDArray[np.uint8]) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_latents(archive, path)
             done = 0
-            for images in _blocks(archive, "imgs", path):
+            for images in _blocks(archive, path):
                 if images.max() > 1:
                     raise _wrong(path, f"imgs has the value {images.max()}; allowed are 0 and 1")
-                out[done : done + len(images)] = np.packbits(images.reshape(len(images), -1), axis=1)
+                out[done : done + len(images)] = np.packbits(images, axis=1)
                 done += len(images)
     except DataError:
         raise
@@ -120,47 +121,55 @@ def _check_latents(archive: zipfile.ZipFile, path: Path) -> None:
     for name in _SHAPES:
         with _member(archive, name, path):
             continue
-    start = 0
-    columns = list(GRID.values.values())
-    both = (_blocks(archive, name, path) for name in ("latents_classes", "latents_values"))
-    for classes, values in zip(*both, strict=True):
-        expected = GRID.factors(np.arange(start, start + len(classes)))
-        if classes[:, 0].any() or not np.array_equal(classes[:, 1:], expected):
-            raise _wrong(path, "latents_classes are not in the order of the dSprites grid (posY fastest)")
-        named = np.stack([levels[expected[:, i]] for i, levels in enumerate(columns)], axis=1)
-        if not np.allclose(values[:, 1:], named, rtol=0, atol=1e-6):
+    expected = GRID.factors(np.arange(len(GRID)))
+    classes = _whole(archive, "latents_classes", path)
+    if classes[:, 0].any() or not np.array_equal(classes[:, 1:], expected):
+        raise _wrong(path, "latents_classes are not in the order of the dSprites grid (posY fastest)")
+    values = _whole(archive, "latents_values", path)
+    for column, levels in enumerate(GRID.values.values()):
+        if not np.allclose(values[:, column + 1], levels[expected[:, column]], rtol=0, atol=1e-6):
             raise _wrong(path, "latents_values are not those of dSprites")
-        start += len(classes)
 
 
-def _blocks(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[NDArray[Any]]:
-    """The array `name` in pieces of 4,096 rows, decompressed as they are asked for."""
-    (n, *rest), descr = _SHAPES[name]
-    dtype = np.dtype(descr)
-    width = int(np.prod(rest)) * dtype.itemsize
-    with _member(archive, name, path) as stream:
+def _whole(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
+    """The array `name`, in either memory order."""
+    shape, descr = _SHAPES[name]
+    with _member(archive, name, path) as (stream, fortran):
+        data = np.frombuffer(stream.read(), dtype=np.dtype(descr))
+    if data.size != math.prod(shape):
+        raise _wrong(path, f"{name} has {data.size} of {math.prod(shape)} numbers")
+    return data.reshape(shape, order="F" if fortran else "C")
+
+
+def _blocks(archive: zipfile.ZipFile, path: Path) -> Iterator[NDArray[np.uint8]]:
+    """The images in pieces of 4,096, decompressed as they are asked for."""
+    (n, height, width), _ = _SHAPES["imgs"]
+    size = height * width
+    with _member(archive, "imgs", path) as (stream, fortran):
+        if fortran:
+            raise _wrong(path, "imgs is in Fortran order; allowed is C order, image by image")
         for start in range(0, n, _BLOCK):
             rows = min(_BLOCK, n - start)
-            data = stream.read(rows * width)
-            if len(data) != rows * width:
-                raise _wrong(path, f"{name} ends after {start + len(data) // width} of {n} rows")
-            yield np.frombuffer(data, dtype=dtype).reshape(rows, *rest)
-        # Reading past the last row makes zipfile compare the member's checksum.
+            data = stream.read(rows * size)
+            if len(data) != rows * size:
+                raise _wrong(path, f"imgs ends after {start + len(data) // size} of {n} images")
+            yield np.frombuffer(data, dtype=np.uint8).reshape(rows, size)
+        # Reading past the last image makes zipfile compare the member's checksum.
         if stream.read(1):
-            raise _wrong(path, f"{name} is longer than its {n} rows")
+            raise _wrong(path, f"imgs is longer than its {n} images")
 
 
 @contextmanager
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[IO[bytes]]:
-    """The open array file `name`, its header read and checked."""
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[tuple[IO[bytes], bool]]:
+    """The open array file `name`, its header read and checked, and whether it is in Fortran order."""
     expected, descr = _SHAPES[name]
     with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(stream)
-        if shape != expected or fortran or dtype != np.dtype(descr):
+        if shape != expected or dtype != np.dtype(descr):
             raise _wrong(path, f"{name} is {dtype} of shape {shape}; allowed is {np.dtype(descr)} of shape {expected}")
-        yield stream
+        yield stream, fortran
 
 
 def _verdict(md5: str) -> str:

@@ -112,7 +112,7 @@ def test_bytes_are_scaled_and_bits_are_not() -> None:
     packed = PackedPixels(np.packbits(pattern.reshape(5, -1), axis=1), (1, 3, 5))
     assert np.array_equal(packed.read(np.array([4, 0]), "uint8"), pattern[[4, 0]])
     assert np.array_equal(packed.read(np.array([4, 0]), "float32"), pattern[[4, 0]].astype(np.float32))
-    with pytest.raises(DataError, match="dtype 'float23' is unknown; .* did you mean float32"):
+    with pytest.raises(DataError, match=r"dtype 'float23' is unknown; .* did you mean float32"):
         packed.read(np.array([0]), "float23")  # type: ignore[arg-type]
 
 
@@ -163,7 +163,7 @@ def test_a_split_is_decided_by_its_seed() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first.test, other.test)
     for test in (0, 100):
-        with pytest.raises(DataError, match="^test is "):
+        with pytest.raises(DataError, match=r"^test is "):
             data.split(test, 0)
 
 
