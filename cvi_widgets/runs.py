@@ -31,7 +31,7 @@ from cvi_widgets.data.protocol import FactorData, Split
 from cvi_widgets.errors import DivergenceError, StoreError
 from cvi_widgets.results import RunDirectory, RunStatus, find_run, open_results, read_group, seal, write_group
 from cvi_widgets.results.directory import elapsed, now
-from cvi_widgets.results.store import has_group, summary, tree_of
+from cvi_widgets.results.store import has_group, manifest_of, summary, tree_of
 
 LIBRARIES = ("cvi_widgets", "torch", "numpy", "scipy", "scikit-learn", "xarray", "zarr", "holoviews", "bokeh", "panel")
 _ACTIVE: dict[Path, Run] = {}
@@ -95,7 +95,7 @@ class Run:
     @property
     def results(self) -> xr.DataTree:
         """The results: the sealed store, or, while the run is in progress, the groups that are there."""
-        if self.files.final.exists():
+        if manifest_of(self.files.store).exists():
             return self._sealed
         groups = [p.parent.relative_to(self.files.store) for p in self.files.store.rglob("zarr.json")]
         names = {g.as_posix() for g in groups if g.as_posix() != "." and has_group(self.files.store, g.as_posix())}
@@ -209,7 +209,8 @@ def train_stage(run: Run, *, progress: bool = True) -> Run:
         raise
     training.save_weights(network, run.files.weights)
     index = run.split.test
-    held_out = training.evaluate(network, run.data, index)
+    kind = run.config.model.reconstruction
+    held_out = training.evaluate(network, run.data, index, reconstruction=kind, seed=run.config.seed)
     observations = xr.Dataset(
         {
             "index": ("example", index, {"long_name": "image index", "units": "1"}),
@@ -222,7 +223,7 @@ def train_stage(run: Run, *, progress: bool = True) -> Run:
         coords={"factor": list(run.data.factor_names)},
     )
     write_group(run.files.store, "observations", observations)
-    write_group(run.files.store, "posterior", held_out)
+    write_group(run.files.store, "posterior", _posterior(held_out))
     write_group(run.files.store, "training", result.history)
     run.__dict__.pop("network", None)
     run.note(
@@ -232,6 +233,29 @@ def train_stage(run: Run, *, progress: bool = True) -> Run:
         seconds={**run.status.seconds, "training": result.seconds, "training stage": elapsed(begun)},
     )
     return run
+
+
+def _posterior(found: training.Evaluation) -> xr.Dataset:
+    per_latent = ("example", "latent")
+    return xr.Dataset(
+        {
+            "mu": (per_latent, found.mu, {"long_name": "posterior mean", "units": "1"}),
+            "logvar": (per_latent, found.logvar, {"long_name": "log posterior variance", "units": "1"}),
+            "kl": (per_latent, found.kl, {"long_name": "KL to the standard normal", "units": "nats"}),
+            "reconstruction": (
+                "example",
+                found.reconstruction,
+                {"long_name": "negative log likelihood, z drawn from the posterior", "units": "nats"},
+            ),
+            "reconstruction_at_mean": (
+                "example",
+                found.reconstruction_at_mean,
+                {"long_name": "negative log likelihood, z = mu", "units": "nats"},
+            ),
+        },
+        coords={"latent": np.arange(found.mu.shape[1])},
+        attrs={"examples": "held-out images, in the order of /observations"},
+    )
 
 
 def intervene_stage(run: Run, *, progress: bool = True) -> Run:
@@ -260,12 +284,12 @@ def intervene_stage(run: Run, *, progress: bool = True) -> Run:
             write_group(store, group, step())
     _say(run, progress, "activations", len(steps))
     _store_activations(run, images)
-    if hasattr(run.data, "measure_effects") and not has_group(store, "effects/graph"):
-        write_group(store, "effects/graph", run.data.measure_effects(n=20_000, seed=seed))
+    if isinstance(run.data, datasets.CausalData) and not has_group(store, "effects/graph"):
+        write_group(store, "effects/graph", datasets.measure_effects(run.data, seed=seed))
     _say(run, progress, "metrics", len(steps) + 1)
     if not has_group(store, "metrics/run"):
         groups = {name: read_group(store, name).load() for name in (*_TRAINED, *_MEASURED[:-1])}
-        tables = metrics.summarise(groups, draws=settings.draws, seed=seed)
+        tables = metrics.summarise(groups, run.data.factor_values, draws=settings.draws, seed=seed)
         for name in sorted(tables, key=lambda n: n == "metrics/run"):
             write_group(store, name, tables[name])
     run.note(seconds={**run.status.seconds, "intervention stage": elapsed(begun)})
@@ -302,12 +326,18 @@ def root_attributes(config: RunConfig) -> dict[str, Any]:
 
 def _store_activations(run: Run, images: np.ndarray) -> None:
     """Half precision is enough for looking, and a third of the space; the attributes say so."""
-    _, cache = run.model.run_with_cache(images, names_filter=lambda site: site.startswith("encoder."))
-    for site, act in cache.items():
-        group = f"activations/{site}"
-        if not has_group(run.files.store, group):
-            stored = act.astype(np.float16).rename("act").to_dataset()
-            write_group(run.files.store, group, stored.assign_attrs(stored_dtype="float16", examples="first held out"))
+    wanted = [
+        str(site)
+        for site, side in run.model.sites()["side"].items()
+        if side == "encoder" and not str(site).endswith(".pre") and not has_group(run.files.store, f"activations/{site}")
+    ]
+    if not wanted:
+        return
+    _, cache = run.model.run_with_cache(images, names_filter=wanted)
+    for site in wanted:
+        dataset = cache[site].to_dataset(inherit=False)
+        stored = dataset.astype(np.float16).assign_attrs(dataset.attrs, stored_dtype="float16")
+        write_group(run.files.store, f"activations/{site}", stored)
 
 
 def _say(run: Run, progress: bool, message: str, done: int, stage: str = "interventions") -> None:

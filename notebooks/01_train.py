@@ -35,8 +35,10 @@ run
 # Each image is one point of a grid of factors. The pixels, and whose they are:
 
 # %%
+import pandas as pd
+
 print(run.data.provenance)
-cvi.views.image_grid(run.data.images(run.split.test[:16], dtype="float32"), columns=8, title="Held-out images")
+pd.DataFrame({"factor": run.data.factor_names, "values": run.data.factor_sizes})
 
 # %% [markdown]
 # ## Training
@@ -56,4 +58,4 @@ cvi.views.training_curves(run.results["training"].to_dataset())
 
 # %%
 held_out = run.data.images(run.split.test[:8], dtype="float32")
-cvi.views.reconstructions(held_out, run.model.decode(run.model.encode(held_out)))
+cvi.views.image_grid(held_out, run.model.decode(run.model.encode(held_out).mu).numpy())

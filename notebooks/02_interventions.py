@@ -40,7 +40,7 @@ run = cvi.intervene_stage(run)
 # How far each latent moves, in standard deviations of that latent.
 
 # %%
-cvi.views.factor_latent_map(run.results["effects/input"].to_dataset())
+cvi.views.factor_by_latent(run.results["effects/input"].to_dataset())
 
 # %% [markdown]
 # ## Latent: do(z = v)
@@ -60,4 +60,5 @@ cvi.views.patching_map(run.results["effects/patching"].to_dataset())
 # ## Mediation: through this unit, or around it
 
 # %%
-cvi.views.mediation_map(run.results["effects/mediation"].to_dataset())
+mediation = run.results["effects/mediation"].to_dataset()
+cvi.views.mediation_map(mediation, cvi.views.sites_of(mediation)[-1])
