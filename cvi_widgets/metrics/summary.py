@@ -52,7 +52,7 @@ def summarise(
 
     Returns
     -------
-    Data sets `metrics` (metric), `metrics/latent` (metric, latent) and `metrics/site` (metric, site); variables value,
+    Data sets `metrics/run` (metric), `metrics/latent` (metric, latent) and `metrics/site` (metric, site); variables value,
     ci_low, ci_high, null_mean, null_sd, p; coordinates convention and units.
 
     Raises
@@ -70,8 +70,8 @@ def summarise(
     variance = _variances(mu, draws, seed)
     active = causal.active_latents(mu)
     factors = {
-        str(f): np.asarray(factor_values[str(f)], np.float64)[observed["factor"].sel(factor=f).values]
-        for f in observed["factor"].coords["factor"].values
+        str(f): np.asarray(factor_values[str(f)], np.float64)[observed["factor_class"].sel(factor=f).values]
+        for f in observed["factor"].values
         if str(f) in factor_values
     }
     rows = {
@@ -93,7 +93,7 @@ def summarise(
     sites = list(dict.fromkeys(str(s) for s in inputs["site"].values))
     per_site = [_selectivity(inputs, s, tau, draws, seed) | _site_modularity(inputs, s, draws, seed) for s in sites]
     return {
-        "metrics": _table(rows, attrs),
+        "metrics/run": _table(rows, attrs),
         "metrics/latent": _table(
             _latent_rows(posterior, latents, variance, mu, factors, draws, seed),
             attrs,
