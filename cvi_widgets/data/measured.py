@@ -65,11 +65,11 @@ def measure_effects(data: CausalData, n: int = 1000, seed: int = 0) -> xr.Datase
     found = {name: np.full((len(effects.KINDS), len(causes), len(outcomes)), np.nan) for name in names}
     for c, cause in enumerate(causes):
         # One stream per cause, so that an effect does not depend on which others are measured.
-        noise = data.noise(n, np.random.default_rng([seed, c]))
+        worlds = _Worlds(data, cause, data.noise(n, np.random.default_rng([seed, c])))
         for o, outcome in enumerate(outcomes):
             if cause == outcome:
                 continue
-            for k, (kind, change) in enumerate(_changes(data, cause, outcome, noise).items()):
+            for k, (kind, change) in enumerate(worlds.changes(outcome).items()):
                 reach = data.grid.size(outcome) - 1 if _has_path(data, cause, outcome, kind) else 0
                 found["known"][k, c, o] = data.effect(cause, outcome, kind)
                 found["measured"][k, c, o] = change.mean()
@@ -80,37 +80,55 @@ def measure_effects(data: CausalData, n: int = 1000, seed: int = 0) -> xr.Datase
     return _described(data, found, outcomes, n, seed)
 
 
-def _changes(data: CausalData, cause: str, outcome: str, noise: Floats) -> dict[effects.Kind, NDArray[np.float64]]:
-    """Change of the outcome of each unit, by kind of effect, as read off the images."""
-    low, high = effects.contrast(data.grid.size(cause))
-    between = [data.grid.column(name) for name in effects.mediators(data.model, cause, outcome)]
+class _Worlds:
+    """Readings of the same units under every setting that is asked for; images are drawn once per setting.
 
-    def seen(direct: int, mediated: int) -> NDArray[np.float64]:
-        do: dict[str, ArrayLike] = {cause: direct}
-        if mediated != direct:
-            world = data.factors(data.counterfactual(noise, {cause: mediated}))
-            do |= {data.factor_names[m]: world[:, m] for m in between}
-        return _read(data, data.counterfactual(noise, do), outcome)
+    Parameters
+    ----------
+    noise
+        The units' exogenous noise, shape (n, factor).
+    """
 
-    base = seen(low, low)
-    return {
-        "total": seen(high, high) - base,
-        "direct": seen(high, low) - base,
-        "indirect": seen(low, high) - base,
-    }
+    def __init__(self, data: CausalData, cause: str, noise: Floats) -> None:
+        self._data, self._cause, self._noise = data, cause, noise
+        self._seen: dict[tuple[int, int, tuple[str, ...]], Mapping[str, NDArray[np.float64]]] = {}
+
+    def changes(self, outcome: str) -> dict[effects.Kind, NDArray[np.float64]]:
+        """Change of the outcome of each unit, by kind of effect."""
+        low, high = effects.contrast(self._data.grid.size(self._cause))
+        between = effects.mediators(self._data.model, self._cause, outcome)
+        base = self._read(low, low, between)[outcome]
+        return {
+            "total": self._read(high, high, between)[outcome] - base,
+            "direct": self._read(high, low, between)[outcome] - base,
+            "indirect": self._read(low, high, between)[outcome] - base,
+        }
+
+    def _read(self, direct: int, mediated: int, between: tuple[str, ...]) -> Mapping[str, NDArray[np.float64]]:
+        """All outcomes when the cause is `direct` and the factors between are what they would be under `mediated`."""
+        held = between if mediated != direct else ()
+        key = (direct, mediated if held else direct, held)
+        if key not in self._seen:
+            do: dict[str, ArrayLike] = {self._cause: direct}
+            if held:
+                world = self._data.factors(self._data.counterfactual(self._noise, {self._cause: mediated}))
+                do |= {name: world[:, self._data.grid.column(name)] for name in held}
+            self._seen[key] = _readings(self._data, self._data.counterfactual(self._noise, do))
+        return self._seen[key]
 
 
-def _read(data: CausalData, index: Index, outcome: str) -> NDArray[np.float64]:
-    """Classes of `outcome` in the images `index`, read off the pixels where the data set can."""
-    classes = data.factors(index)
+def _readings(data: CausalData, index: Index) -> Mapping[str, NDArray[np.float64]]:
+    """Classes of every outcome in the images `index`, read off the pixels where the data set can."""
+    classes = dict(zip(data.factor_names, data.factors(index).T, strict=True))
     if data.readout is None:
-        return classes[:, data.grid.column(outcome)].astype(np.float64)
-    given = {name: classes[:, data.grid.column(name)] for name in data.readout.given}
-    out = np.empty(len(index))
+        return {name: values.astype(np.float64) for name, values in classes.items()}
+    out = {name: np.empty(len(index)) for name in data.readout.reads}
     for start in range(0, len(index), _BLOCK):
         part = slice(start, start + _BLOCK)
         images = data.images(index[part]).astype(np.uint8, copy=False)
-        out[part] = data.readout(images, {name: values[part] for name, values in given.items()})[outcome]
+        found = data.readout(images, {name: classes[name][part] for name in data.readout.given})
+        for name, values in out.items():
+            values[part] = found[name]
     return out
 
 
