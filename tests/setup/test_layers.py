@@ -14,9 +14,9 @@ LAYERS = (
     ("errors", "names", "paths", "config"),
     ("results", "objectives", "models", "data", "metrics"),
     ("views", "training", "interventions"),
+    ("report",),
     ("runs",),
-    ("dashboards", "report"),
-    ("stages",),
+    ("dashboards",),
     ("studies", "doctor"),
     ("cli",),
 )
