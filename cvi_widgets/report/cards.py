@@ -114,10 +114,10 @@ def active_card(latent: xr.Dataset | None) -> tuple[Card, ...]:
 def _null_sentence(null: float, spread: float, p: float, weak: bool) -> str:
     if not math.isfinite(null):
         return ""
-    around = f" ± {number(spread, 2)}" if math.isfinite(spread) else ""
-    verdict = f", {chance(p)}" if math.isfinite(p) else ""
-    tail = ": no more than chance" if weak else ""
-    return f"chance gives {number(null)}{around}{verdict}{tail}"
+    around = f"\u00a0±\u00a0{number(spread, 1)}" if math.isfinite(spread) else ""
+    verdict = f" ({chance(p)})".replace(" ", "\u00a0") if math.isfinite(p) else ""
+    tail = ", so this is no more than chance" if weak else ""
+    return f"chance gives {number(null, 2)}{around}{verdict.replace(chr(160), ' ', 1)}{tail}"
 
 
 def _scale(value: float, low: float, high: float, null: float, spread: float, unit: str) -> dict[str, float] | None:

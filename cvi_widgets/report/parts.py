@@ -32,7 +32,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG inside the page; `half` pictures stand two in a row."""
+    """A PNG inside the page; `half` pictures stand two in a row, `folded` ones behind a line that opens them."""
 
     uri: str
     alt: str
@@ -41,7 +41,7 @@ class Picture:
     height: int = 0
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    dead: tuple[str, ...] = ()
+    folded: str = ""
     half: bool = False
     kind: str = "picture"
 
@@ -98,6 +98,7 @@ class Section:
     """A part of the page; `missing` says what the store lacks where the part should be."""
 
     id: str
+    short: str
     title: str
     lead: str
     blocks: tuple[Block, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from cvi_widgets import views
 from cvi_widgets.report import sentences
@@ -13,8 +14,8 @@ from cvi_widgets.report.cards import active_card, metric_cards, reconstruction_c
 from cvi_widgets.report.parts import Block, Cards, Section, Table, picture, plot
 from cvi_widgets.report.scrub import scrubber, strongest
 from cvi_widgets.report.source import Source
-from cvi_widgets.report.words import listed, number, with_interval
-from cvi_widgets.views.style import latent_name, sample_size
+from cvi_widgets.report.words import count, listed, number, with_interval
+from cvi_widgets.views.style import actives, latent_name, sample_size
 
 SHOWN = 8
 """Examples in the scrubber and pictures beside their reconstructions."""
@@ -34,16 +35,16 @@ def headline(source: Source) -> Section | None:
     cards = (*reconstruction_card(source.group("posterior")), *active_card(source.latent), *metric_cards(metrics))
     lead = "Each figure stands with its 95 % interval and, where chance alone would give something, with what it gives."
     if not cards:
-        return _missing("headline", "Headline figures", "metrics/run")
+        return _missing("headline", "Figures", "Headline figures", "metrics/run")
     missing = "" if metrics is not None else _lacks("metrics/run")
-    return Section("headline", "Headline figures", lead, (Cards(cards),), missing=missing)
+    return Section("headline", "Figures", "Headline figures", lead, (Cards(cards),), missing=missing)
 
 
 def training(source: Source) -> Section:
     """How it learned."""
     dataset = source.group("training")
     if dataset is None:
-        return _missing("training", "How it learned", "training")
+        return _missing("training", "Training", "How it learned", "training")
     alt = f"Loss terms in nats per image over {int(dataset['images'].values[-1]):,} images, on a logarithmic axis."
     blocks: list[Block] = [
         plot(views.training_curves(dataset), alt, "Means over the images since the point before.", half=True)
@@ -57,17 +58,17 @@ def training(source: Source) -> Section:
                 half=True,
             )
         )
-    return Section("training", "How it learned", sentences.training(source), tuple(blocks))
+    return Section("training", "Training", "How it learned", sentences.training(source), tuple(blocks))
 
 
 def pictures(source: Source) -> Section:
     """Originals beside reconstructions."""
     title, index = "What it sees, what it keeps", source.shown(2 * SHOWN)
     if not index.size:
-        return _missing("pictures", title, "observations")
+        return _missing("pictures", "Pictures", title, "observations")
     rebuilt = source.reconstructions(len(index))
     if rebuilt is None:
-        return Section("pictures", title, "", missing="The store holds no reconstructions and the run has no model.")
+        return Section("pictures", "Pictures", title, "", missing="The store holds no reconstructions and the run has no model.")
     originals = source.run.data.images(index)
     half = -(-len(index) // 2)
     blocks = []
@@ -81,14 +82,14 @@ def pictures(source: Source) -> Section:
                 rows=("original", "rebuilt"),
             )
         )
-    return Section("pictures", title, sentences.pictures(source, originals, rebuilt), tuple(blocks))
+    return Section("pictures", "Pictures", title, sentences.pictures(source, originals, rebuilt), tuple(blocks))
 
 
 def latents(source: Source) -> Section:
     """What each latent does: the scrubber, traversals, strength, position."""
     title, dataset = "Reach in and move it", source.latent
     if dataset is None:
-        return _missing("latents", title, "effects/latent")
+        return _missing("latents", "Latents", title, "effects/latent")
     blocks: list[Block] = []
     if "traversal" in dataset:
         shown = min(SHOWN, dataset.sizes["shown"])
@@ -105,7 +106,7 @@ def latents(source: Source) -> Section:
                     "Frames are the model's own, stored when the run was made.",
                 )
             )
-        blocks.append(_traversals(dataset))
+        blocks.extend(_traversals(dataset))
     if "ces_l2" in dataset:
         blocks.append(
             plot(
@@ -127,14 +128,14 @@ def latents(source: Source) -> Section:
                         half=True,
                     )
                 )
-    return Section("latents", title, sentences.latents(dataset), tuple(blocks), sentences.dead(dataset))
+    return Section("latents", "Latents", title, sentences.latents(dataset), tuple(blocks), sentences.dead(dataset))
 
 
 def factors(source: Source) -> Section:
     """From factors to code and units."""
     title, dataset = "From factors to the code", source.group("effects/input")
     if dataset is None:
-        return _missing("factors", title, "effects/input")
+        return _missing("factors", "Factors", title, "effects/input")
     if source.latent is not None and "active" in source.latent:
         dataset = dataset.assign(active=("latent", source.latent["active"].values))
     blocks: list[Block] = [
@@ -142,15 +143,17 @@ def factors(source: Source) -> Section:
             views.factor_by_latent(dataset),
             f"Heat map: mean change of each latent when one factor changes. {sentences.answers(dataset)}",
             f"Mean absolute change of mu over {sample_size(dataset)} pairs of images that differ in one factor only. A clean code has "
-            "one dark cell in each row and none shared.",
+            "one strong cell in each row and none shared.",
         )
     ]
-    for site in views.sites_of(dataset):
+    sites = views.sites_of(dataset)
+    for site in sites:
         blocks.append(
             plot(
                 views.input_response(dataset, site),
                 f"Heat map: share of each unit's response at {site} that goes to each factor.",
-                "",
+                "Columns are units, grouped by the factor that moves them most; colour is the share of a unit's response "
+                "that goes to the factor." if site == sites[-1] else "",
             )
         )
     metrics = source.group("metrics/site")
@@ -165,7 +168,7 @@ def factors(source: Source) -> Section:
                         half=True,
                     )
                 )
-    return Section("factors", title, sentences.factors(dataset, metrics), tuple(blocks))
+    return Section("factors", "Factors", title, sentences.factors(dataset, metrics), tuple(blocks))
 
 
 def network(source: Source) -> Section | None:
@@ -173,7 +176,7 @@ def network(source: Source) -> Section | None:
     title = "Through the network"
     patching, mediation = source.group("effects/patching"), source.group("effects/mediation")
     if patching is None and mediation is None:
-        return _missing("network", title, "effects/patching", "effects/mediation")
+        return _missing("network", "Network", title, "effects/patching", "effects/mediation")
     blocks: list[Block] = []
     if patching is not None:
         blocks.append(
@@ -185,14 +188,25 @@ def network(source: Source) -> Section | None:
             )
         )
     if mediation is not None:
-        for site in views.sites_of(mediation):
+        sites = views.sites_of(mediation)
+        for site in sites:
+            caption = (
+                "Columns are units, grouped by the factor they carry most of; colour is the share of the factor's total "
+                "effect on the code that goes through the unit alone, zero in the middle. At latent.mu the shares of a row "
+                "add up to one."
+            )
             blocks.append(
-                plot(views.mediation_map(mediation, site), f"Map: mediated share of each factor's effect at {site}.")
+                plot(
+                    views.mediation_map(mediation, site),
+                    f"Map: mediated share of each factor's effect at {site}.",
+                    caption if site == sites[-1] else "",
+                )
             )
         blocks.append(_top_mediators(mediation))
     lacks = [n for n, d in (("effects/patching", patching), ("effects/mediation", mediation)) if d is None]
     return Section(
         "network",
+        "Network",
         title,
         sentences.network(patching, mediation),
         tuple(blocks),
@@ -204,10 +218,10 @@ def graph(source: Source) -> Section | None:
     """Known and measured effects, for data with a known causal graph; left out for other data."""
     title, dataset = "Against the known graph", source.group("effects/graph")
     if dataset is None:
-        return _missing("graph", title, "effects/graph") if source.config.data.dataset.startswith("scm") else None
-    caption = "On the dashed line the measured effect equals the known one. Vertical lines are 95 % intervals."
+        return _missing("graph", "Known graph", title, "effects/graph") if source.config.data.dataset.startswith("scm") else None
+    caption = "Dots are measured effects with their 95 % intervals, grey ticks the known ones."
     block = plot(views.graph_effects(dataset), f"Scatter of measured against known effects. {sentences.graph(dataset)}", caption)
-    return Section("graph", title, sentences.graph(dataset), (block,))
+    return Section("graph", "Known graph", title, sentences.graph(dataset), (block,))
 
 
 def hero(source: Source) -> Block | None:
@@ -215,8 +229,7 @@ def hero(source: Source) -> Block | None:
     dataset = source.latent
     if dataset is None or "traversal" not in dataset:
         return None
-    active = np.asarray(dataset["active"].values, bool) if "active" in dataset else np.ones(dataset.sizes["latent"], bool)
-    first = strongest(dataset, active)
+    first = strongest(dataset, actives(dataset))
     name, last = latent_name(dataset["latent"].values[first]), dataset.sizes["frame"] - 1
     columns = np.unique(np.linspace(0, last, min(9, last + 1)).round().astype(int))
     strip = dataset["traversal"].isel(shown=0, latent=first, frame=columns)
@@ -230,23 +243,32 @@ def hero(source: Source) -> Block | None:
     )
 
 
-def _traversals(dataset: xr.Dataset) -> Block:
+def _traversals(dataset: xr.Dataset) -> list[Block]:
     strength = dataset["ces_l2"].values if "ces_l2" in dataset else np.ones(dataset.sizes["latent"])
-    rows = np.sort(np.argsort(-strength)[:LATENTS_DRAWN])
+    alive = actives(dataset)
+    drawn = np.argsort(-strength, kind="stable")[:LATENTS_DRAWN]
+    blocks: list[Block] = []
+    used, dead = drawn[alive[drawn]], np.sort(drawn[~alive[drawn]])
+    if used.size:
+        text = "Each row sets one latent in the first example, the others held; the strongest is on top."
+        blocks.append(_traversal(dataset, used, text))
+    if dead.size:
+        few = f"{count(len(dead), 'dead latent')}: nothing moves"
+        blocks.append(_traversal(dataset, dead, "", folded=few))
+    return blocks
+
+
+def _traversal(dataset: xr.Dataset, rows: NDArray[np.intp], caption: str, folded: str = "") -> Block:
     frames = dataset["traversal"].isel(shown=0, latent=rows).transpose("latent", "frame", "channel", "y", "x").values
     step = max(1, -(-frames.shape[1] // 13))
     values = dataset["frame_value"].values[::step]
-    active = dataset["active"].values[rows] if "active" in dataset else np.ones(len(rows), bool)
-    names = [f"z{z}" for z in dataset["latent"].values[rows]]
-    dead = tuple(n for n, a in zip(names, active, strict=True) if not a)
     return picture(
         views.mosaic(frames[:, ::step]),
-        f"Traversal grid of {len(rows)} latents, one row each; {listed(dead)} of them dead.",
-        f"Each row sets one latent from {number(values[0], 2)} to {number(values[-1], 2)} in the first example. "
-        "Greyed rows are dead latents: nothing moves.",
-        rows=tuple(names),
+        f"Traversal grid, one row per latent, values from {number(values[0], 2)} to {number(values[-1], 2)}.",
+        caption,
+        rows=tuple(f"z{z}" for z in dataset["latent"].values[rows]),
         columns=tuple(f"{v:g}".replace("-", "\u2212") for v in values),
-        dead=dead,
+        folded=folded,
     )
 
 
@@ -269,8 +291,8 @@ def _convention(metrics: xr.Dataset, name: str) -> str:
     return str(metrics["convention"].sel(metric=name).values) if "convention" in metrics.coords else ""
 
 
-def _missing(id: str, title: str, *groups: str) -> Section:
-    return Section(id, title, "", missing=_lacks(*groups))
+def _missing(id: str, short: str, title: str, *groups: str) -> Section:
+    return Section(id, short, title, "", missing=_lacks(*groups))
 
 
 def _lacks(*groups: str) -> str:

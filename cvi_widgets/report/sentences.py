@@ -12,16 +12,18 @@ from cvi_widgets.report.words import count, direction, duration, listed, number,
 from cvi_widgets.views import as_uint8, sites_of
 from cvi_widgets.views.style import actives, interval
 
-_MODELS = {"vae": "VAE", "beta_vae": "beta-VAE"}
+_MODELS = {"vae": "VAE", "beta_vae": "\u03b2-VAE"}
+_DATA = {"dsprites": "dSprites", "dsprites-official": "dSprites", "scm-dsprites": "causally drawn dSprites"}
+_SPACE = "\u00a0"
 
 
 def title(source: Source) -> str:
     """What the page is about, as a headline."""
     model = source.config.model
-    weight = f" (beta = {beta:g})" if (beta := getattr(model, "beta", None)) is not None else ""
-    name = _MODELS.get(model.model, model.model)
-    article = "an" if name[0] in "aeiouAEIO" else "a"
-    return f"What {article} {name}{weight} learned from {source.run.data.name}"
+    beta = getattr(model, "beta", None)
+    weight = f" (\u03b2{_SPACE}={_SPACE}{beta:g})" if beta is not None else ""
+    data = _DATA.get(source.config.data.dataset, source.run.data.name)
+    return f"What a {_MODELS.get(model.model, model.model)}{weight} learned from {data}"
 
 
 def opening(source: Source) -> str:
@@ -35,7 +37,7 @@ def opening(source: Source) -> str:
         parts.append(f"After {seen:,} images{time},")
     if posterior is not None and "reconstruction" in posterior:
         mean = float(posterior["reconstruction"].mean())
-        parts.append(f"the model rebuilds an image it has never seen for {number(mean)} nats")
+        parts.append(f"the model rebuilds images it has never seen at {number(mean)} nats each")
         if latent is not None and "active" in latent:
             alive = actives(latent)
             parts.append(f"and uses {int(alive.sum())} of its {len(alive)} latents")
@@ -67,8 +69,8 @@ def pictures(source: Source, originals: Any, rebuilt: Any) -> str:
     error = float(np.abs(a - b).mean())
     wrong = 100 * float(((a > 0.5) != (b > 0.5)).mean())
     return (
-        f"{count(len(a), 'image')} the model never trained on, above what it makes of them. On these, a pixel is off by "
-        f"{number(error, 2)} on average (0 is black, 1 white), and {number(wrong, 2)} % of the pixels end on the wrong "
+        f"Here are {count(len(a), 'image')} the model never trained on, above what it makes of them. A pixel is off by "
+        f"{number(error, 2)} on average (0 is black, 1 is white), and {number(wrong, 2)} % of the pixels end on the wrong "
         "side of one half."
     )
 

@@ -8,6 +8,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 import xarray as xr
+from bokeh.models import NumeralTickFormatter
 
 from cvi_widgets.views.style import (
     ACCENT,
@@ -27,19 +28,18 @@ from cvi_widgets.views.style import (
 )
 
 
+_ONLY_Y = {"xgrid_line_color": None}
+
+
 def training_curves(dataset: xr.Dataset) -> hv.Overlay:
     """Reconstruction and loss against images seen: `/training` `reconstruction`, `loss` (step), logarithmic."""
     images = dataset["images"].values
     shown = [n for n in ("loss", "reconstruction") if n in dataset]
-    curves = {
-        name: hv.Curve(
-            pd.DataFrame({"images": images, "value": dataset[name].values, "term": name}), "images", ["value", "term"]
-        ).opts(
-            color=colour, line_width=2, tools=["hover"], hover_tooltips=_step_rows("nats"), muted_alpha=0.2, backend="bokeh"
-        )
+    curves = [
+        _step_curve(images, dataset[name].values, name).opts(color=colour, line_width=2, backend="bokeh")
         for name, colour in zip(shown, (BASE, ACCENT), strict=False)
-    }
-    return hv.NdOverlay(curves, "term").opts(
+    ]
+    return hv.Overlay(curves).opts(
         **options(
             280,
             logy=True,
@@ -53,25 +53,27 @@ def training_curves(dataset: xr.Dataset) -> hv.Overlay:
     )
 
 
-def kl_curves(dataset: xr.Dataset) -> hv.NdOverlay:
-    """Information each latent carries against images seen: `/training` `kl_latent(step, latent)`, dead ones grey."""
+def kl_curves(dataset: xr.Dataset) -> hv.Overlay:
+    """Information each latent carries against images seen: `/training` `kl_latent(step, latent)`.
+
+    Latents that end below 0.1 nats are grey and not in the legend.
+    """
     array = dataset["kl_latent"].transpose("step", "latent")
-    images, final = dataset["images"].values, array.isel(step=-1).values
+    images, final = dataset["images"].values, array.values[-1]
     order = np.argsort(-final)
-    colours = {z: CATEGORICAL[i % len(CATEGORICAL)] for i, z in enumerate(order)}
-    curves = {}
-    for z in order:
+    curves = []
+    for rank, z in enumerate(order):
+        alive = final[z] > 0.1
         name = latent_name(array["latent"].values[z])
-        frame = pd.DataFrame({"images": images, "value": array.values[:, z], "term": name})
-        curves[name] = hv.Curve(frame, "images", ["value", "term"]).opts(
-            color=colours[z] if final[z] > 0.1 else DEAD,
-            line_dash="solid" if list(order).index(z) < len(CATEGORICAL) else "dashed",
-            line_width=2 if final[z] > 0.1 else 1,
-            tools=["hover"],
-            hover_tooltips=_step_rows("nats"),
-            backend="bokeh",
+        curves.append(
+            _step_curve(images, array.values[:, z], name, legend=bool(alive)).opts(
+                color=CATEGORICAL[rank % len(CATEGORICAL)] if alive else DEAD,
+                line_dash="solid" if rank < len(CATEGORICAL) or not alive else "dashed",
+                line_width=2 if alive else 1,
+                backend="bokeh",
+            )
         )
-    return hv.NdOverlay(curves, "latent", sort=False).opts(
+    return hv.Overlay(curves).opts(
         **options(
             280,
             title="KL of each latent",
@@ -130,7 +132,8 @@ def ces_bars(dataset: xr.Dataset, measure: str = "ces_l2") -> hv.Overlay:
             xlabel="latent, strongest first",
             ylabel=label(array),
             xticks=list(enumerate(names)),
-            show_grid=False,
+            show_grid=True,
+            gridstyle=_ONLY_Y,
             ylim=(0, 1.08 * float(np.nanmax(frame["high"])) if len(frame) and np.nanmax(frame["high"]) > 0 else 1),
         )
     )
@@ -151,7 +154,7 @@ def position_panel(dataset: xr.Dataset, readout: str, highlight: int = 3) -> hv.
         z = int(order[rank])
         if not alive[z]:
             continue
-        top = rank < highlight
+        top = rank < highlight and slope[z] >= 0.1 * slope[order[0]]
         colour = CATEGORICAL[rank % len(CATEGORICAL)] if top else DEAD
         frame = pd.DataFrame(
             {
@@ -189,6 +192,7 @@ def position_panel(dataset: xr.Dataset, readout: str, highlight: int = 3) -> hv.
         )
     if not lines:
         return empty("No latent is active.")
+    rising = float(np.nan_to_num(dataset["slope"].sel(readout=readout).values[order[0]])) >= 0
     words = {"centroid_x": "shift to the right", "centroid_y": "shift downwards", "area": "change of area"}
     return hv.Overlay(lines).opts(
         **options(
@@ -196,7 +200,7 @@ def position_panel(dataset: xr.Dataset, readout: str, highlight: int = 3) -> hv.
             title=words.get(readout, plain(readout)).capitalize(),
             xlabel="value the latent is set to",
             ylabel=f"{words.get(readout, plain(readout))} (px)",
-            legend_position="top_left",
+            legend_position="top_left" if rising else "top_right",
             show_grid=True,
             show_legend=True,
         )
@@ -253,39 +257,47 @@ def site_bars(dataset: xr.Dataset, metric: str) -> hv.Overlay:
             title=name.capitalize(),
             xlabel="site",
             ylabel=plain(unit) if unit not in ("", "1") else name,
-            xticks=list(enumerate(frame["site"])),
-            xrotation=0 if len(frame) < 5 else 30,
-            show_grid=False,
+            xticks=list(enumerate(_short(list(frame["site"])))),
+            xrotation=0 if len(frame) < 8 else 45,
+            show_grid=True,
+            gridstyle=_ONLY_Y,
         )
     )
 
 
 def graph_effects(dataset: xr.Dataset) -> hv.Overlay:
-    """Measured against known causal effects between factors, with intervals: `/effects/graph` (kind, cause, outcome)."""
+    """Measured beside known causal effects between factors: `/effects/graph` (kind, cause, outcome).
+
+    One row per cause and outcome, the largest known total effect on top; in it one dot with its 95 % interval per kind,
+    and a grey tick at the known value.
+    """
     names = ["known", "measured", "measured_low", "measured_high"]
     frame = dataset[names].to_dataframe().reset_index().dropna(subset=["known", "measured"])
-    frame = frame[frame["cause"] != frame["outcome"]]
+    frame = frame[frame["cause"] != frame["outcome"]].copy()
     if frame.empty:
-        return empty("No effect between factors was measured.")
-    frame["cause"], frame["outcome"] = frame["cause"].map(plain), frame["outcome"].map(plain)
-    ends = [float(frame[names].to_numpy().min()), float(frame[names].to_numpy().max())]
-    layers: list[Any] = [
-        hv.Curve([(e, e) for e in ends]).opts(color=DEAD, line_dash="dashed", line_width=1, backend="bokeh")
-    ]
-    for colour, (kind, part) in zip(CATEGORICAL, frame.groupby("kind", sort=False), strict=False):
+        return hv.Overlay([empty("No effect between factors was measured.")])
+    frame["row"] = frame["cause"].map(plain) + " on " + frame["outcome"].map(plain)
+    size = frame["known"].abs().groupby(frame["row"]).max().sort_values()
+    kinds = list(dict.fromkeys(frame["kind"]))
+    frame["y"] = frame["row"].map({row: i for i, row in enumerate(size.index)}) - 0.24 * (
+        frame["kind"].map(kinds.index) - (len(kinds) - 1) / 2
+    )
+    layers: list[Any] = [hv.VLine(0).opts(color=DEAD, line_width=1, line_dash="dashed", backend="bokeh")]
+    for colour, kind in zip(CATEGORICAL, kinds, strict=False):
+        part = frame[frame["kind"] == kind]
         layers.append(
-            hv.Segments((part["known"], part["measured_low"], part["known"], part["measured_high"])).opts(
-                color=colour, line_width=2, alpha=0.7, backend="bokeh"
+            hv.Segments((part["measured_low"], part["y"], part["measured_high"], part["y"])).opts(
+                color=colour, line_width=3, alpha=0.55, backend="bokeh"
             )
         )
         layers.append(
-            hv.Points(part, ["known", "measured"], ["kind", "cause", "outcome", *names[2:]], label=str(kind)).opts(
+            hv.Points(part, ["measured", "y"], ["kind", "row", "known", *names[2:]], label=plain(kind)).opts(
                 color=colour,
-                size=9,
+                size=7,
                 tools=["hover"],
                 hover_tooltips=tooltips(
                     [
-                        ("effect", "@cause on @outcome"),
+                        ("effect", "row"),
                         ("kind", "kind"),
                         ("known", "@known{0.000}"),
                         ("measured", "@measured{0.000}"),
@@ -295,23 +307,40 @@ def graph_effects(dataset: xr.Dataset) -> hv.Overlay:
                 backend="bokeh",
             )
         )
+    layers.append(
+        hv.Segments((frame["known"], frame["y"] - 0.13, frame["known"], frame["y"] + 0.13), label="known").opts(
+            color=TEXT, line_width=2.5, backend="bokeh"
+        )
+    )
     return hv.Overlay(layers).opts(
         **options(
-            340,
-            title="Known and measured effects between factors",
-            xlabel=f"known {label(dataset['known'])}",
-            ylabel=f"measured {label(dataset['measured'])}",
-            legend_position="top_left",
+            90 + 34 * len(size),
+            title="Effects between factors",
+            xlabel=label(dataset["measured"]),
+            ylabel="",
+            yticks=list(enumerate(size.index)),
+            ylim=(-0.6, len(size) - 0.4),
+            legend_position="right",
             show_grid=True,
+            gridstyle={"ygrid_line_color": None},
         )
     )
 
 
-def _step_rows(unit: str) -> list[tuple[str, str]]:
-    return tooltips([("term", "term"), ("images", "@images{0,0}"), (unit, "@value{0.00}")])
+def _short(sites: list[str]) -> list[str]:
+    """Last parts of site names, where those tell the sites apart; the hover has them whole."""
+    last = [s.rpartition(".")[2] for s in sites]
+    return last if len(set(last)) == len(last) else sites
 
 
-def _thousands() -> Any:
-    from bokeh.models import NumeralTickFormatter
+def _step_curve(images: Any, values: Any, name: str, legend: bool = True) -> hv.Curve:
+    frame = pd.DataFrame({"images": images, "value": values, "term": name})
+    return hv.Curve(frame, "images", ["value", "term"], label=name if legend else "").opts(
+        tools=["hover"],
+        hover_tooltips=tooltips([("term", "term"), ("images", "@images{0,0}"), ("nats", "@value{0.00}")]),
+        backend="bokeh",
+    )
 
+
+def _thousands() -> NumeralTickFormatter:
     return NumeralTickFormatter(format="0a")

@@ -54,8 +54,7 @@ def factor_by_latent(dataset: xr.Dataset) -> hv.Rectangles:
         frame,
         ["factor", "latent"],
         [("factor", "factor"), ("latent", "z@latent")],
-        title="Factor by latent",
-        bar=f"change ({plain(array.attrs.get('units', '1'))})",
+        title=f"Change of each latent ({plain(array.attrs.get('units', '1'))})",
         clim=from_zero(frame["value"]),
         palette=SEQUENTIAL,
         height=60 + 38 * len(factors),
@@ -88,8 +87,7 @@ def input_response(dataset: xr.Dataset, site: str) -> hv.Rectangles:
         factors=factors,
         channel=array["channel"].values[here][order],
         n=sample_size(dataset),
-        title=plain(site),
-        bar="share",
+        title=f"{plain(site)}, {int(here.sum())} units",
         clim=(0.0, float(max(share.max(initial=0.0), 1e-9))),
         palette=SEQUENTIAL,
         hover=label(array),
@@ -116,8 +114,7 @@ def mediation_map(dataset: xr.Dataset, site: str) -> hv.Rectangles:
         factors=_names(array, "factor"),
         channel=array["channel"].values[here][order],
         n=sample_size(dataset),
-        title=plain(site),
-        bar="mediated",
+        title=f"{plain(site)}, {int(here.sum())} units",
         clim=symmetric(values),
         palette=DIVERGING,
         hover=label(array),
@@ -128,7 +125,8 @@ def patching_map(dataset: xr.Dataset) -> hv.Rectangles:
     """How much of the way to the source's code one swapped unit goes: `/effects/patching` `transfer(unit)`.
 
     One row per site, in the order of computation; within a row the units stand from the largest transfer to the
-    smallest and share the width, so that rows of 32 and 128 units compare.
+    smallest and share the width, so that rows of 32 and 128 units compare. Colours end at the largest transfer before
+    the code, which itself would leave them pale.
     """
     array = dataset["transfer"]
     low, high = interval(dataset, "transfer")
@@ -144,6 +142,7 @@ def patching_map(dataset: xr.Dataset) -> hv.Rectangles:
         }
     )
     sites = list(dict.fromkeys(frame["site"]))
+    inside = ~frame["site"].str.startswith("latent.")
     frame["y"] = frame["site"].map({s: len(sites) - 1 - i for i, s in enumerate(sites)})
     frame["rank"] = frame.groupby("site")["value"].rank(ascending=False, method="first").astype(int)
     units = frame.groupby("site")["value"].transform("size")
@@ -160,9 +159,8 @@ def patching_map(dataset: xr.Dataset) -> hv.Rectangles:
         frame,
         ["site", "channel", "rank", "units"],
         [("unit", "@site[@channel]"), ("rank", "@rank of @units")],
-        title="Swapping one unit",
-        bar="transfer",
-        clim=symmetric(frame["value"]),
+        title="Transfer of one swapped unit",
+        clim=symmetric(frame["value"][inside] if inside.any() else frame["value"]),
         palette=DIVERGING,
         height=70 + 40 * len(sites),
         xlabel="units of the site, largest transfer first (%)",
@@ -200,8 +198,8 @@ def _unit_map(
         ["factor", "channel", "effect"],
         [("factor", "factor"), ("unit", "channel"), (hover, "@effect{0.0000}")],
         values=[("colour", "@value{0.000}"), ("95 % interval", "@low{0.0000} to @high{0.0000}"), ("n", "@n")],
-        height=62 + 21 * len(factors),
-        xlabel="units, grouped by the factor that moves them most",
+        height=34 + 21 * len(factors),
+        xlabel="",
         ylabel="",
         xticks=0,
         yticks=list(enumerate(factors)),
@@ -222,7 +220,6 @@ def _map(
     rows: list[tuple[str, str]],
     *,
     title: str,
-    bar: str,
     clim: tuple[float, float],
     palette: list[str],
     height: int,
@@ -242,17 +239,17 @@ def _map(
             clim=clim,
             line_color=None,
             colorbar=True,
-            colorbar_opts={"title": bar},
             colorbar_position="right",
+            clabel="",
             tools=["hover"],
             hover_tooltips=tooltips([*rows, *values]),
             title=title,
             xlabel=xlabel,
             ylabel=ylabel,
+            xaxis="bottom" if xticks else None,
             xticks=xticks,
             yticks=yticks,
             invert_yaxis=names[0] == "factor",
-            show_grid=False,
             padding=0,
         )
     )

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import colorcet
 import holoviews as hv
 import holoviews.plotting.bokeh  # registers the backend that every view's options are written for
 import numpy as np
 import xarray as xr
-from bokeh.models import Axis, ColorBar, Grid, HoverTool, Legend, Plot, Title
-from bokeh.palettes import Blues256
+from bokeh.models import Axis, BasicTicker, ColorBar, Grid, HoverTool, Legend, Plot, Title
+from bokeh.palettes import interp_palette
 
 CATEGORICAL = ("#2a7fc4", "#d2691e", "#1a936f", "#b8609a", "#a3841a", "#6f6fd0")
 """Told apart under deuteranopia, protanopia and tritanopia; after Okabe and Ito, at one lightness."""
@@ -23,10 +22,17 @@ BASE, ACCENT, DEAD, TEXT = CATEGORICAL[0], CATEGORICAL[1], "#8a8f98", "#6b7280"
 
 Scheme = Literal["light", "dark"]
 SCHEMES: Mapping[Scheme, Mapping[str, list[str]]] = {
-    "light": {"sequential": list(Blues256[::-1]), "diverging": list(colorcet.CET_CBD1)},
-    "dark": {"sequential": list(Blues256), "diverging": list(colorcet.bky)},
+    "light": {
+        "sequential": list(interp_palette(("#f1efe9", "#c3d8ec", "#74aadb", "#2a77ba", "#0a3a73"), 256)),
+        "diverging": list(interp_palette(("#174f8c", "#7fb0dc", "#f1efe9", "#e6a274", "#9c4310"), 256)),
+    },
+    "dark": {
+        "sequential": list(interp_palette(("#20242c", "#1f4a72", "#2f7ab6", "#74b5ea", "#dceffd"), 256)),
+        "diverging": list(interp_palette(("#8cc4f7", "#2f6ca6", "#20242c", "#a15f30", "#f6ad78"), 256)),
+    },
 }
-"""Zero is the colour nearest to the page in both schemes. Blues256 has one hue; CET_CBD1 and bky are Kovesi's maps."""
+"""Zero is the colour nearest to the page in both schemes. The sequential map has one hue and lightness that only rises
+or only falls; the diverging one goes from blue to orange, which no common colour blindness confuses."""
 
 SEQUENTIAL, DIVERGING = SCHEMES["light"]["sequential"], SCHEMES["light"]["diverging"]
 
@@ -41,6 +47,7 @@ def options(height: int, **more: Any) -> dict[str, Any]:
         "bgcolor": None,
         "shared_axes": False,
         "show_frame": False,
+        "show_grid": False,
         "hooks": [finish],
         "backend": "bokeh",
         **more,
@@ -70,7 +77,7 @@ def finish(plot: Any, element: Any) -> None:
             minor_tick_line_color=None,
         )
     for grid in figure.select({"type": Grid}):
-        grid.grid_line_alpha = 0.25
+        grid.grid_line_alpha = 0.22
     for title in figure.select({"type": Title}):
         title.update(text_font=font, text_font_size="13px", text_font_style="bold", text_color=TEXT)
     for legend in figure.select({"type": Legend}):
@@ -91,6 +98,7 @@ def finish(plot: Any, element: Any) -> None:
             major_label_text_font=font,
             major_label_text_color=TEXT,
             major_label_text_font_size="11px",
+            ticker=BasicTicker(desired_num_ticks=3),
             title_text_font=font,
             title_text_font_style="normal",
             title_text_font_size="11.5px",
@@ -116,7 +124,7 @@ def label(array: xr.DataArray, units: bool = True) -> str:
 
 def latent_name(latent: object, active: bool = True) -> str:
     """How a latent is written in every plot, dead ones said to be so."""
-    return f"z{latent}" if active else f"z{latent} †"
+    return f"z{latent}" if active else f"z{latent}†"
 
 
 def interval(dataset: xr.Dataset, name: str) -> tuple[xr.DataArray, xr.DataArray]:

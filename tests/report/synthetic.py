@@ -106,7 +106,7 @@ class KnownModel:
         return draw(
             1 + squash[:, 6] * 1.05,
             np.clip(0.75 + 0.26 * squash[:, 3], 0.3, 1.1),
-            1.6 * z[:, 4] / 3,
+            np.pi * z[:, 4] / 3,
             0.5 - 0.58 * squash[:, 0],
             0.5 + 0.56 * squash[:, 1],
             soft=0.75,
@@ -119,7 +119,7 @@ class KnownModel:
         mu[:, 0] = 2.2 * np.arctanh(np.clip(0.5 - x, -0.55, 0.55) / 0.58)
         mu[:, 1] = 2.2 * np.arctanh(np.clip(y - 0.5, -0.53, 0.53) / 0.56)
         mu[:, 3] = 2.2 * np.arctanh(np.clip((scale - 0.75) / 0.26, -0.97, 0.97))
-        mu[:, 4] = 3 * np.angle(np.exp(1j * turn)) / 1.6 / 2
+        mu[:, 4] = 3 * np.angle(np.exp(1j * turn)) / np.pi
         mu[:, 6] = 2.2 * np.arctanh(np.clip((shape - 1) / 1.05, -0.96, 0.96))
         return mu
 

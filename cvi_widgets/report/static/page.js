@@ -4,7 +4,7 @@
   const palettes = JSON.parse(document.getElementById("palettes").textContent);
   const ink = {
     light: { text: "#4b5058", strong: "#1b1d22", grid: "#8a8f98" },
-    dark: { text: "#b6bac3", strong: "#ecebe6", grid: "#8a8f98" },
+    dark: { text: "#b6bac3", strong: "#ecebe6", grid: "#5c626d" },
   };
 
   // --- scheme: the reader's system decides, the button overrules, printing is always light
@@ -15,13 +15,26 @@
   const scheme = () => chosen || (dark.matches ? "dark" : "light");
 
   const changes = {
-    Axis: (m, c) => ({ axis_label_text_color: c.text, major_label_text_color: c.text, group_text_color: c.text }),
+    Axis: (m, c) => ({ axis_label_text_color: c.text, major_label_text_color: c.text }),
     Title: (m, c) => ({ text_color: c.strong }),
     Legend: (m, c) => ({ label_text_color: c.text }),
     ColorBar: (m, c) => ({ title_text_color: c.text, major_label_text_color: c.text }),
-    Grid: (m, c) => ({ grid_line_color: c.grid }),
+    Grid: (m, c) => (m.grid_line_color ? { grid_line_color: c.grid } : {}),
   };
-  const kind = (model) => (/Axis$/.test(model.type) ? "Axis" : model.type);
+  const kind = (type) => (/Axis$/.test(type) ? "Axis" : type);
+
+  // Before a plot is drawn its colours are changed in its JSON, which spares drawing it twice.
+  function paintItem(node, name) {
+    if (Array.isArray(node)) { for (const part of node) paintItem(part, name); return; }
+    if (node === null || typeof node !== "object") return;
+    if (node.type === "object" && node.attributes) {
+      const has = node.attributes, tag = (has.tags || [])[0];
+      if (node.name === "LinearColorMapper" && palettes[name][tag]) has.palette = palettes[name][tag];
+      const change = changes[kind(node.name)];
+      if (change) Object.assign(has, change(has, ink[name]));
+    }
+    for (const part of Object.values(node)) paintItem(part, name);
+  }
 
   function paintPlots(name) {
     for (const doc of window.Bokeh ? Bokeh.documents : []) {
@@ -29,10 +42,8 @@
         for (const model of top.references()) {
           const tag = (model.tags || [])[0];
           if (model.type === "LinearColorMapper" && palettes[name][tag]) model.palette = palettes[name][tag];
-          const change = changes[kind(model)];
-          if (!change) continue;
-          const wanted = Object.entries(change(model, ink[name])).filter(([key]) => key in model.properties);
-          model.setv(Object.fromEntries(wanted));
+          const change = changes[kind(model.type)];
+          if (change) model.setv(change(model, ink[name]));
         }
       }
     }
@@ -55,13 +66,17 @@
   window.addEventListener("afterprint", () => paint(scheme()));
 
   // --- plots
+  // One after the other, in the order of reading, so that the page answers while the later ones are drawn.
+  const breath = () => new Promise((resolve) => { setTimeout(resolve, 0); });
   async function draw() {
     const items = document.querySelectorAll("script.plot-item");
-    await Promise.all([...items].map((script) => {
-      const item = JSON.parse(script.textContent);
-      return Bokeh.embed.embed_item(item, script.parentElement.querySelector(".plot"));
-    }));
-    paint(scheme());
+    for (const script of items) {
+      const item = JSON.parse(script.textContent), now = scheme();
+      paintItem(item.doc.roots, now);
+      await Bokeh.embed.embed_item(item, script.parentElement.querySelector(".plot"));
+      await breath();
+      if (now !== scheme()) paintPlots(scheme());
+    }
     root.dataset.plots = String(items.length);
   }
 
@@ -209,9 +224,9 @@
     root.dataset.scrubber = "ready";
   }
 
-  draw().catch((error) => { console.error(error); });
-  scrubber().catch((error) => {
+  scrubber().then(draw, (error) => {
     console.error(error);
     document.getElementById("telling").textContent = "This browser cannot unpack the stored frames; a current one can.";
-  });
+    return draw();
+  }).catch((error) => { console.error(error); });
 })();
