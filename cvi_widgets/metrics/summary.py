@@ -52,7 +52,7 @@ def summarise(
 
     Returns
     -------
-    Data sets `metrics/run` (metric), `metrics/latent` (metric, latent) and `metrics/site` (metric, site); variables value,
+    Data sets `metrics/run` (metric), `metrics/latent` (metric, latent), `metrics/site` (metric, site); variables value,
     ci_low, ci_high, null_mean, null_sd, p; coordinates convention and units.
 
     Raises
@@ -106,26 +106,24 @@ def summarise(
 def _quality(
     posterior: xr.Dataset, variance: Floats, active: NDArray[np.bool_], draws: int, seed: int
 ) -> dict[str, Row]:
-    reconstruction = bootstrap(posterior["reconstruction"].values, draws, seed)
-    kl = bootstrap(posterior["kl"].values.sum(1), draws, seed)
+    rows = {}
+    for name in ("reconstruction", "reconstruction_at_mean"):
+        if name in posterior:
+            what = posterior[name].attrs.get("long_name", "negative log likelihood")
+            rows[f"{name}_nats"] = _row(
+                bootstrap(posterior[name].values, draws, seed),
+                f"{what}; summed over pixels, mean over held-out images",
+                "nats",
+            )
+    rows["kl_nats"] = _row(
+        bootstrap(posterior["kl"].values.sum(1), draws, seed),
+        "KL from the posterior to the standard normal, summed over latents, mean over held-out images",
+        "nats",
+    )
     low, high = interval((variance > causal.ACTIVE_VARIANCE).sum(1))
-    return {
-        "reconstruction_nats": _row(
-            reconstruction,
-            "negative log likelihood of held-out images under mu, summed over pixels, mean over images",
-            "nats",
-        ),
-        "kl_nats": _row(
-            kl, "KL from the posterior to the standard normal, summed over latents, mean over images", "nats"
-        ),
-        "active_latents": Row(
-            float(active.sum()),
-            float(low),
-            float(high),
-            "latents whose mu varies by more than 0.01 over images",
-            "latents",
-        ),
-    }
+    convention = "latents whose mu varies by more than 0.01 over held-out images"
+    rows["active_latents"] = Row(float(active.sum()), float(low), float(high), convention, "latents")
+    return rows
 
 
 def _effects(latents: xr.Dataset, active: NDArray[np.bool_], draws: int, seed: int) -> dict[str, Row]:
