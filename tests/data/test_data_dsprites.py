@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +167,23 @@ def test_a_data_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreError, match="cannot be written"):
         cache.opened(tmp_path / "file" / "set", 32, 8, small)
+
+
+def test_two_processes_at_once_write_one_cache(tmp_path: Path) -> None:
+    script = (
+        "import sys, time, pathlib\n"
+        "from cvi_widgets.data import cache\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "def produce(out):\n"
+        "    with (folder / 'log').open('a') as file:\n"
+        "        file.write('written\\n')\n"
+        "    time.sleep(0.5)\n"
+        "    out[:] = 7\n"
+        "print(int(cache.opened(folder / 'set', 16, 8, produce).bits.sum()))\n"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in started] == [str(16 * 8 * 7)] * 2
+    assert (tmp_path / "log").read_text() == "written\n"
