@@ -5,31 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
 
-from cvi_widgets.report.parts import Card
+from cvi_widgets.report.parts import Card, Table
 from cvi_widgets.report.words import chance, number, with_interval
 
 KNOWN: Mapping[str, tuple[str, str]] = {
-    "reconstruction": ("Reconstruction", "Cost of a held-out image given its code; lower is better."),
+    "reconstruction_nats": ("Reconstruction", "What a held-out image costs given its code; lower is better."),
     "active_latents": ("Latents in use", "Latents whose mean varies from image to image; the others are dead."),
-    "ces": ("Causal effect strength", "How far the picture moves when one latent is set, averaged over the latents."),
-    "ces_l2": ("Causal effect strength", "How far the picture moves when one latent is set, over all pixels."),
-    "ces_rms": ("Causal effect per pixel", "The same effect per pixel, comparable across image sizes."),
-    "specificity": ("Specificity", "1 when setting a latent changes one thing only, 0 when it changes everything alike."),
-    "specificity_factor": ("Specificity over factors", "1 when a latent answers to one factor only."),
+    "position_shift_px": ("Position", "How far the most position-like latent moves the picture per unit."),
+    "position_r2": ("Position in one latent", "How much of the position a single latent holds; 1 is all of it."),
+    "ces_l2_mean": ("Causal effect strength", "How far the picture moves when one latent in use is set."),
+    "specificity_mean": ("Specificity", "1 when setting a latent changes a single pixel, 0 when it changes all alike."),
+    "monosemantic_share": ("Monosemantic units", "Share of encoder units that answer to one factor only."),
+    "modularity_mu": ("Circuit modularity", "Do factors move separate latents? Read it beside its null."),
     "polysemanticity": ("Factors per unit", "1 for a unit that answers to one factor only."),
-    "monosemantic": ("Monosemantic units", "Share of units that answer to one factor only."),
-    "circuit_modularity": ("Circuit modularity", "Do factors travel on separate units? Read it beside its null."),
-    "modularity": ("Modularity", "Does each latent hold information on one factor only?"),
     "mig": ("Mutual information gap", "Lead of the latent that knows most about a factor over the runner-up."),
     "dci_disentanglement": ("Disentanglement (DCI)", "Does each latent predict one factor only?"),
-    "dci_completeness": ("Completeness (DCI)", "Is each factor predicted by one latent only?"),
-    "dci_informativeness": ("Informativeness (DCI)", "How well the factors can be read from the code."),
     "sap": ("SAP", "Lead of the best single-latent predictor of a factor over the runner-up."),
-    "position": ("Position", "How far the most position-like latent moves the sprite."),
 }
+"""Headline metrics in the order of the page: what people call them, and what they say. Others go to the table."""
+
+_COUNTS = ("latents", "units", "pairs", "examples")
 
 
 def base_name(metric: str) -> str:
@@ -47,9 +44,9 @@ def card(row: xr.Dataset, metric: str) -> Card:
     return Card(
         name=metric,
         title=title,
-        value=number(value),
+        value=f"{value:,.0f}" if unit in _COUNTS and value == round(value) else number(value),
         unit="" if unit == "1" else unit,
-        interval=with_interval(value, low, high).partition(" ")[2] if math.isfinite(low) else "",
+        interval=_interval(value, low, high, unit),
         null=_null_sentence(null, spread, p, weak),
         meaning=meaning,
         convention=convention,
@@ -58,57 +55,33 @@ def card(row: xr.Dataset, metric: str) -> Card:
     )
 
 
-def metric_cards(metrics: xr.Dataset | None) -> tuple[Card, ...]:
-    """Cards of every defined metric of the run, those that people ask for first in front."""
-    if metrics is None:
-        return ()
-    known = list(KNOWN)
+def metric_cards(metrics: xr.Dataset) -> tuple[Card, ...]:
+    """Cards of the headline metrics that are defined for this run."""
     names = [str(m) for m in metrics["metric"].values]
-    order = sorted(names, key=lambda m: known.index(base_name(m)) if base_name(m) in KNOWN else len(known))
+    known = list(KNOWN)
+    order = sorted((m for m in names if base_name(m) in KNOWN), key=lambda m: known.index(base_name(m)))
     rows = ((m, metrics.isel(metric=names.index(m))) for m in order)
     return tuple(card(row, m) for m, row in rows if math.isfinite(_get(row, "value")))
 
 
-def reconstruction_card(posterior: xr.Dataset | None) -> tuple[Card, ...]:
-    """Mean held-out reconstruction with a normal interval over the images."""
-    if posterior is None or "reconstruction" not in posterior:
-        return ()
-    values = posterior["reconstruction"].values.astype(float)
-    mean, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
-    title, meaning = KNOWN["reconstruction"]
-    return (
-        Card(
-            "reconstruction",
-            title,
-            number(mean),
-            "nats",
-            with_interval(mean, mean - half, mean + half).partition(" ")[2],
-            "",
-            meaning,
-            f"Mean over {len(values):,} held-out images of the summed negative log likelihood of their pixels; "
-            "interval from the standard error of the mean.",
-        ),
-    )
+def metric_table(metrics: xr.Dataset) -> Table:
+    """Every metric with interval, null and convention."""
+    rows = []
+    for i, name in enumerate(metrics["metric"].values.astype(str)):
+        row = metrics.isel(metric=i)
+        shown = card(row, name)
+        null = _null_sentence(_get(row, "null_mean"), _get(row, "null_sd"), _get(row, "p"), False)
+        value = f"{shown.value} {shown.unit}".strip()
+        rows.append((name, value, shown.interval, null.removeprefix("chance gives "), shown.convention))
+    return Table(("metric", "value", "95 % interval", "by chance", "how it is computed"), tuple(rows), folded="All metrics")
 
 
-def active_card(latent: xr.Dataset | None) -> tuple[Card, ...]:
-    """How many latents are in use."""
-    if latent is None or "active" not in latent:
-        return ()
-    active = np.asarray(latent["active"].values, bool)
-    title, meaning = KNOWN["active_latents"]
-    return (
-        Card(
-            "active_latents",
-            title,
-            str(int(active.sum())),
-            f"of {len(active)}",
-            "",
-            "",
-            meaning,
-            "A latent is in use when the variance of its mean over the examples is above 0.01 (Burda et al. 2016).",
-        ),
-    )
+def _interval(value: float, low: float, high: float, unit: str) -> str:
+    if not math.isfinite(low):
+        return ""
+    if unit in _COUNTS:
+        return f"[{low:,.0f}, {high:,.0f}]"
+    return with_interval(value, low, high).partition(" ")[2]
 
 
 def _null_sentence(null: float, spread: float, p: float, weak: bool) -> str:

@@ -82,11 +82,11 @@ class Cards:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table; every cell is text."""
+    """A small table; every cell is text; `folded` ones stand behind a line that opens them."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
+    folded: str = ""
     kind: str = "table"
 
 

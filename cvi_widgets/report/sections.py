@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cvi_widgets import views
 from cvi_widgets.report import sentences
-from cvi_widgets.report.cards import active_card, metric_cards, reconstruction_card
+from cvi_widgets.report.cards import metric_cards, metric_table
 from cvi_widgets.report.parts import Block, Cards, Section, Table, picture, plot
 from cvi_widgets.report.scrub import scrubber, strongest
 from cvi_widgets.report.source import Source
@@ -19,6 +19,7 @@ from cvi_widgets.views.style import actives, latent_name, sample_size
 
 SHOWN = 8
 """Examples in the scrubber and pictures beside their reconstructions."""
+SITE_METRICS = ("polysemanticity", "monosemantic_share", "modularity", "dead_units")
 LATENTS_DRAWN = 16
 """Rows of the traversal grid; models with more latents show the strongest."""
 
@@ -29,15 +30,15 @@ def sections(source: Source) -> tuple[Section, ...]:
     return tuple(part for part in made if part is not None)
 
 
-def headline(source: Source) -> Section | None:
+def headline(source: Source) -> Section:
     """Figures first: every metric with interval, null and convention."""
-    metrics = source.group("metrics/run", "metrics")
-    cards = (*reconstruction_card(source.group("posterior")), *active_card(source.latent), *metric_cards(metrics))
-    lead = "Each figure stands with its 95 % interval and, where chance alone would give something, with what it gives."
-    if not cards:
+    metrics = source.group("metrics/run")
+    if metrics is None:
         return _missing("headline", "Figures", "Headline figures", "metrics/run")
-    missing = "" if metrics is not None else _lacks("metrics/run")
-    return Section("headline", "Figures", "Headline figures", lead, (Cards(cards),), missing=missing)
+    lead = "Each figure stands with its 95 % interval and, where chance alone would give something, with what it gives."
+    return Section(
+        "headline", "Figures", "Headline figures", lead, (Cards(metric_cards(metrics)), metric_table(metrics))
+    )
 
 
 def training(source: Source) -> Section:
@@ -112,11 +113,11 @@ def latents(source: Source) -> Section:
             plot(
                 views.ces_bars(dataset),
                 f"Bars: causal effect strength of each latent. {sentences.strength(dataset)}",
-                "Mean distance between the picture and its edited self; lines are 95 % intervals. Dead latents († and "
-                "grey) change nothing.",
+                "Mean distance between the picture and its edited self, with 95 % intervals. Dead latents (grey, with a "
+                "dagger) do not vary from image to image.",
             )
         )
-    if "readout_shift" in dataset:
+    if "readout_shift" in dataset and actives(dataset).any():
         for readout in dataset["readout"].values.astype(str):
             if readout.startswith("centroid"):
                 blocks.append(
@@ -158,7 +159,7 @@ def factors(source: Source) -> Section:
         )
     metrics = source.group("metrics/site")
     if metrics is not None:
-        for name in metrics["metric"].values.astype(str):
+        for name in (n for n in SITE_METRICS if n in metrics["metric"].values):
             if np.isfinite(metrics["value"].sel(metric=name).values).any():
                 blocks.append(
                     plot(
@@ -171,7 +172,7 @@ def factors(source: Source) -> Section:
     return Section("factors", "Factors", title, sentences.factors(dataset, metrics), tuple(blocks))
 
 
-def network(source: Source) -> Section | None:
+def network(source: Source) -> Section:
     """Patching and mediation."""
     title = "Through the network"
     patching, mediation = source.group("effects/patching"), source.group("effects/mediation")
@@ -253,7 +254,7 @@ def _traversals(dataset: xr.Dataset) -> list[Block]:
         text = "Each row sets one latent in the first example, the others held; the strongest is on top."
         blocks.append(_traversal(dataset, used, text))
     if dead.size:
-        few = f"{count(len(dead), 'dead latent')}: nothing moves"
+        few = f"Traversals of {count(len(dead), 'dead latent')}"
         blocks.append(_traversal(dataset, dead, "", folded=few))
     return blocks
 

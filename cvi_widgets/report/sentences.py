@@ -111,11 +111,15 @@ def dead(dataset: xr.Dataset) -> tuple[str, ...]:
     if alive.all():
         return ()
     names = [f"z{z}" for z, a in zip(dataset["latent"].values, alive, strict=True) if not a]
-    verb = "is" if len(names) == 1 else "are"
-    return (
+    verb, pronoun = ("is", "it") if len(names) == 1 else ("are", "they")
+    said = (
         f"{count(len(names), 'latent')} of {len(alive)} {verb} dead ({listed(names)}): the mean hardly varies from image "
-        "to image, so setting them changes next to nothing. They are greyed throughout, and kept.",
-    )
+        f"to image, so {pronoun} carry nothing about it."
+    ).replace("it carry", "it carries")
+    if "ces_l2" in dataset and alive.any():
+        strongest = float(np.nanmax(dataset["ces_l2"].values[~alive]))
+        said += f" Setting {'it' if pronoun == 'it' else 'them'} moves the picture by {number(strongest, 2)} at most."
+    return (f"{said} Dead latents are greyed throughout, and kept.",)
 
 
 def factors(dataset: xr.Dataset, metrics: xr.Dataset | None) -> str:

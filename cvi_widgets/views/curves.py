@@ -130,7 +130,7 @@ def ces_bars(dataset: xr.Dataset, measure: str = "ces_l2") -> hv.Overlay:
             260,
             title="Causal effect strength",
             xlabel="latent, strongest first",
-            ylabel=label(array),
+            ylabel="L2 norm over pixels" if measure == "ces_l2" else label(array, units=False),
             xticks=list(enumerate(names)),
             show_grid=True,
             gridstyle=_ONLY_Y,

@@ -342,13 +342,17 @@ def _mediation(rng: np.random.Generator) -> xr.Dataset:
 
 
 def _metrics() -> xr.Dataset:
+    nan = float("nan")
     rows = {
-        "ces": (5.82, 5.51, 6.14, 1.9, 0.2, 0.001, "L2 norm", "mean over latents, values -3 to 3 and examples of ||D(z) - D(z~)||_2"),
-        "mig": (0.218, 0.201, 0.236, 0.006, 0.002, 0.001, "1", "20-bin histogram of mu, gap over entropy, mean over factors"),
-        "dci_disentanglement": (0.412, 0.388, 0.436, 0.031, 0.006, 0.001, "1", "gradient boosted trees on mu, importance entropy"),
-        "sap": (0.061, 0.055, 0.068, 0.004, 0.001, 0.001, "1", "difference of the two best R2 per factor"),
-        "specificity": (0.487, 0.451, 0.522, 0.12, 0.01, 0.001, "1", "1 - H(p)/ln n over factors, active latents"),
-        "circuit_modularity": (0.623, 0.574, 0.668, 0.642, 0.05, 0.62, "1", "1 - mean |correlation| of unit responses between factors"),
+        "reconstruction_nats": (72.4, 71.6, 73.2, nan, nan, nan, "nats", "summed over pixels, mean over held-out images"),
+        "kl_nats": (15.7, 15.4, 16.0, nan, nan, nan, "nats", "KL to the standard normal, summed over latents"),
+        "active_latents": (5.0, 5.0, 5.0, nan, nan, nan, "latents", "latents whose mu varies by more than 0.01"),
+        "ces_l2_mean": (5.82, 5.51, 6.14, nan, nan, nan, "intensity", "E ||D(z) - D(z; do(z_i = v))||_2 over all pixels"),
+        "specificity_mean": (0.487, 0.451, 0.522, nan, nan, nan, "1", "1 - H(p)/ln n, mean over active latents"),
+        "monosemantic_share": (0.31, 0.27, 0.36, nan, nan, nan, "1", "exactly one factor reaches 0.2 of the largest response"),
+        "modularity_mu": (0.623, 0.574, 0.668, 0.642, 0.05, 0.62, "1", "1 - mean over pairs of |Pearson rho|"),
+        "position_r2": (0.93, 0.91, 0.95, 0.004, 0.002, 0.001, "1", "largest R^2 between posX and mu of one latent"),
+        "position_shift_px": (5.96, 5.71, 6.19, nan, nan, nan, "px", "pixels that centroid_x moves per unit of latent 0"),
     }
     columns = ("value", "ci_low", "ci_high", "null_mean", "null_sd", "p")
     return xr.Dataset(

@@ -187,6 +187,7 @@
 
     const live = document.getElementById("sliders"), rest = document.getElementById("dead-sliders");
     const order = meta.latents.map((_, z) => z).sort((a, b) => (meta.strength[b] || 0) - (meta.strength[a] || 0));
+    const dead = meta.active.filter((a) => !a).length;
     for (const z of order) {
       const row = document.createElement("div"), id = `z${meta.latents[z]}`;
       row.className = meta.active[z] ? "slider" : "slider dead";
@@ -197,14 +198,13 @@
       const output = Object.assign(document.createElement("output"), { htmlFor: `slide-${id}` });
       groove.append(input, own);
       row.append(name, groove, output);
-      (meta.active[z] ? live : rest.querySelector("div")).append(row);
+      (meta.active[z] || dead === latents ? live : rest.querySelector("div")).append(row);
       boxes[z] = { row, input, output, own };
       input.addEventListener("input", () => { latent = z; step = Number(input.value); show(); });
     }
-    const dead = meta.active.filter((a) => !a).length;
-    if (dead) {
+    if (dead && dead < latents) {
       rest.hidden = false;
-      rest.querySelector("summary").textContent = `${dead} dead ${dead === 1 ? "latent" : "latents"}: setting them does next to nothing`;
+      rest.querySelector("summary").textContent = dead === 1 ? "1 dead latent" : `${dead} dead latents`;
     }
     document.getElementById("untouched").addEventListener("click", () => { latent = step = null; show(); });
     const chooser = document.getElementById("examples");
