@@ -34,15 +34,30 @@ class Pairs(NamedTuple):
 class FactorData(Protocol):
     """A data set whose images are addressed by index and described by ground-truth factors."""
 
-    name: str
-    factor_names: tuple[str, ...]
-    factor_sizes: tuple[int, ...]
-    factor_values: Mapping[str, NDArray[np.float64]]
-    image_shape: tuple[int, int, int]
-    """(channel, y, x)"""
-    provenance: str
-    """One sentence saying whose pixels these are: the authors', or re-rendered and how well they agree."""
-    licence: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def factor_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def factor_sizes(self) -> tuple[int, ...]: ...
+
+    @property
+    def factor_values(self) -> Mapping[str, NDArray[np.float64]]: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channel, y, x)"""
+        ...
+
+    @property
+    def provenance(self) -> str:
+        """One sentence saying whose pixels these are: the authors', or re-rendered and how well they agree."""
+        ...
+
+    @property
+    def licence(self) -> str: ...
 
     def __len__(self) -> int:
         """Number of images."""

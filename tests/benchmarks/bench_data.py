@@ -1,4 +1,4 @@
-"""How fast the data is: `python tests/benchmarks/bench_data.py` renders dSprites into a temporary folder and times it."""
+"""What the data costs: `python tests/benchmarks/bench_data.py` times dSprites in a temporary folder."""
 
 from __future__ import annotations
 
