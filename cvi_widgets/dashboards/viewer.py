@@ -56,17 +56,17 @@ def dashboard(run: RunLike) -> pn.viewable.Viewable:
 def scrubber(run: RunLike) -> pn.viewable.Viewable:
     """Sliders for every latent of a held-out image; untouched, edited and difference follow each move."""
     posterior = run.results["posterior"].to_dataset()
-    index = run.results["observations"]["index"].values[:EXAMPLES]
+    index = run.results["observations"].to_dataset()["index"].values[:EXAMPLES]
     codes = posterior["mu"].transpose("example", "latent").values[: len(index)].astype(np.float32)
     alive = _active(run.results, posterior)
     settings = run.config.intervention
     screens = [_Screen("edited"), _Screen("untouched"), _Screen("difference", signed=True)]
     edited, untouched, difference = screens
     original = _Screen("original")
-    chooser = pn.widgets.IntSlider(name="Example", start=0, end=len(index) - 1, value=0, width=300)
+    chooser = pn.widgets.IntSlider(label="Example", start=0, end=len(index) - 1, value=0, width=300)
     sliders = [
         pn.widgets.FloatSlider(
-            name=latent_name(z, bool(a)),
+            label=latent_name(z, bool(a)),
             start=min(settings.low, float(np.floor(codes[:, i].min()))),
             end=max(settings.high, float(np.ceil(codes[:, i].max()))),
             step=0.05,
@@ -77,7 +77,7 @@ def scrubber(run: RunLike) -> pn.viewable.Viewable:
         )
         for i, (z, a) in enumerate(zip(posterior["latent"].values, alive, strict=True))
     ]
-    reset = pn.widgets.Button(name="Let it be", width=110)
+    reset = pn.widgets.Button(label="Let it be", width=110)
     telling = pn.pane.HTML("", min_height=24, sizing_mode="stretch_width")
     state = {"silent": False}
 
@@ -91,7 +91,7 @@ def scrubber(run: RunLike) -> pn.viewable.Viewable:
         untouched.show(base)
         difference.show(now - base)
         # Sliders hold decimals, the code does not: what no one can see is no edit.
-        touched = [s.name for s, v, o in zip(sliders, z, own, strict=True) if abs(v - o) > 0.006]
+        touched = [s.label for s, v, o in zip(sliders, z, own, strict=True) if abs(v - o) > 0.006]
         far = float(np.sqrt(((now - base) ** 2).sum()))
         telling.object = (
             f"<p style='{_STYLE}'>{', '.join(touched) or 'Nothing'} edited. Distance from the untouched picture: "

@@ -44,7 +44,7 @@ def card(row: xr.Dataset, metric: str) -> Card:
     return Card(
         name=metric,
         title=title,
-        value=f"{value:,.0f}" if unit in _COUNTS and value == round(value) else number(value),
+        value=f"{value:,.0f}" if unit in _COUNTS and value.is_integer() else number(value),
         unit="" if unit == "1" else unit,
         interval=_interval(value, low, high, unit),
         null=_null_sentence(null, spread, p, weak),
@@ -73,7 +73,9 @@ def metric_table(metrics: xr.Dataset) -> Table:
         null = _null_sentence(_get(row, "null_mean"), _get(row, "null_sd"), _get(row, "p"), False)
         value = f"{shown.value} {shown.unit}".strip()
         rows.append((name, value, shown.interval, null.removeprefix("chance gives "), shown.convention))
-    return Table(("metric", "value", "95 % interval", "by chance", "how it is computed"), tuple(rows), folded="All metrics")
+    return Table(
+        ("metric", "value", "95 % interval", "by chance", "how it is computed"), tuple(rows), folded="All metrics"
+    )
 
 
 def _interval(value: float, low: float, high: float, unit: str) -> str:

@@ -50,7 +50,11 @@ def facts(source: Source) -> tuple[Fact, ...]:
         Fact("Run", config.run_id, code=True),
         Fact("Study", config.study),
         Fact("Made", made.replace("T", " ").replace("+00:00", " UTC")),
-        Fact("Data", source.run.data.provenance, more=(f"{source.run.data.name}: {len(source.run.data):,} images, licence {source.run.data.licence}.",)),
+        Fact(
+            "Data",
+            source.run.data.provenance,
+            more=(f"{source.run.data.name}: {len(source.run.data):,} images, licence {source.run.data.licence}.",),
+        ),
         Fact("Seed", str(config.seed)),
         Fact("Device", f"{device}{parallel}, {config.training.precision}"),
         Fact("Time", _times(seconds)),

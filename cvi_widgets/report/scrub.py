@@ -65,7 +65,7 @@ def strongest(latent: xr.Dataset, active: NDArray[np.bool_]) -> int:
         slopes = latent["slope"]
         moves = [r for r in slopes["readout"].values if str(r).startswith("centroid")]
         if moves:
-            reach = np.abs(slopes.sel(readout=moves)).max("readout").values
+            reach = np.abs(slopes.sel(readout=moves).transpose("latent", "readout").values).max(axis=1)
             return int(np.nanargmax(np.where(active, np.nan_to_num(reach), -1)))
     strength = latent["ces_l2"].values if "ces_l2" in latent else active.astype(float)
     return int(np.nanargmax(strength))

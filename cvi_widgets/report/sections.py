@@ -69,7 +69,9 @@ def pictures(source: Source) -> Section:
         return _missing("pictures", "Pictures", title, "observations")
     rebuilt = source.reconstructions(len(index))
     if rebuilt is None:
-        return Section("pictures", "Pictures", title, "", missing="The store holds no reconstructions and the run has no model.")
+        return Section(
+            "pictures", "Pictures", title, "", missing="The store holds no reconstructions and the run has no model."
+        )
     originals = source.run.data.images(index)
     half = -(-len(index) // 2)
     blocks = []
@@ -113,8 +115,8 @@ def latents(source: Source) -> Section:
             plot(
                 views.ces_bars(dataset),
                 f"Bars: causal effect strength of each latent. {sentences.strength(dataset)}",
-                "Mean distance between the picture and its edited self, with 95 % intervals. Dead latents (grey, with a "
-                "dagger) do not vary from image to image.",
+                "Mean distance between the picture and its edited self, with 95 % intervals. Dead latents (grey, with "
+                "a dagger) do not vary from image to image.",
             )
         )
     if "readout_shift" in dataset and actives(dataset).any():
@@ -143,8 +145,8 @@ def factors(source: Source) -> Section:
         plot(
             views.factor_by_latent(dataset),
             f"Heat map: mean change of each latent when one factor changes. {sentences.answers(dataset)}",
-            f"Mean absolute change of mu over {sample_size(dataset)} pairs of images that differ in one factor only. A clean code has "
-            "one strong cell in each row and none shared.",
+            f"Mean absolute change of mu over {sample_size(dataset)} pairs of images that differ in one factor only. "
+            "A clean code has one strong cell in each row and none shared.",
         )
     ]
     sites = views.sites_of(dataset)
@@ -153,8 +155,10 @@ def factors(source: Source) -> Section:
             plot(
                 views.input_response(dataset, site),
                 f"Heat map: share of each unit's response at {site} that goes to each factor.",
-                "Columns are units, grouped by the factor that moves them most; colour is the share of a unit's response "
-                "that goes to the factor." if site == sites[-1] else "",
+                "Columns are units, grouped by the factor that moves them most; colour is the share of a unit's "
+                "response that goes to the factor."
+                if site == sites[-1]
+                else "",
             )
         )
     metrics = source.group("metrics/site")
@@ -192,9 +196,9 @@ def network(source: Source) -> Section:
         sites = views.sites_of(mediation)
         for site in sites:
             caption = (
-                "Columns are units, grouped by the factor they carry most of; colour is the share of the factor's total "
-                "effect on the code that goes through the unit alone, zero in the middle. At latent.mu the shares of a row "
-                "add up to one."
+                "Columns are units, grouped by the factor they carry most of; colour is the share of the factor's "
+                "total effect on the code that goes through the unit alone, zero in the middle. At latent.mu the "
+                "shares of a row add up to one."
             )
             blocks.append(
                 plot(
@@ -219,9 +223,15 @@ def graph(source: Source) -> Section | None:
     """Known and measured effects, for data with a known causal graph; left out for other data."""
     title, dataset = "Against the known graph", source.group("effects/graph")
     if dataset is None:
-        return _missing("graph", "Known graph", title, "effects/graph") if source.config.data.dataset.startswith("scm") else None
+        return (
+            _missing("graph", "Known graph", title, "effects/graph")
+            if source.config.data.dataset.startswith("scm")
+            else None
+        )
     caption = "Dots are measured effects with their 95 % intervals, grey ticks the known ones."
-    block = plot(views.graph_effects(dataset), f"Scatter of measured against known effects. {sentences.graph(dataset)}", caption)
+    block = plot(
+        views.graph_effects(dataset), f"Scatter of measured against known effects. {sentences.graph(dataset)}", caption
+    )
     return Section("graph", "Known graph", title, sentences.graph(dataset), (block,))
 
 

@@ -70,8 +70,8 @@ def pictures(source: Source, originals: Any, rebuilt: Any) -> str:
     wrong = 100 * float(((a > 0.5) != (b > 0.5)).mean())
     return (
         f"Here are {count(len(a), 'image')} the model never trained on, above what it makes of them. A pixel is off by "
-        f"{number(error, 2)} on average (0 is black, 1 is white), and {number(wrong, 2)} % of the pixels end on the wrong "
-        "side of one half."
+        f"{number(error, 2)} on average (0 is black, 1 is white), and {number(wrong, 2)} % of the pixels end on the "
+        "wrong side of one half."
     )
 
 
@@ -113,8 +113,8 @@ def dead(dataset: xr.Dataset) -> tuple[str, ...]:
     names = [f"z{z}" for z, a in zip(dataset["latent"].values, alive, strict=True) if not a]
     verb, pronoun = ("is", "it") if len(names) == 1 else ("are", "they")
     said = (
-        f"{count(len(names), 'latent')} of {len(alive)} {verb} dead ({listed(names)}): the mean hardly varies from image "
-        f"to image, so {pronoun} carry nothing about it."
+        f"{count(len(names), 'latent')} of {len(alive)} {verb} dead ({listed(names)}): the mean hardly varies from "
+        f"image to image, so {pronoun} carry nothing about it."
     ).replace("it carry", "it carries")
     if "ces_l2" in dataset and alive.any():
         strongest = float(np.nanmax(dataset["ces_l2"].values[~alive]))
@@ -192,7 +192,8 @@ def mediating(dataset: xr.Dataset) -> str:
     low, high = (float(a.transpose("unit", "factor").values[unit, factor]) for a in interval(part, "mediated"))
     where = f"{array['site'].values[unit]}[{array['channel'].values[unit]}]"
     value = with_interval(float(array.values[unit, factor]), low, high)
-    return f"The strongest mediator is {where}, which passes on {value} of what {array['factor'].values[factor]} does to the code."
+    cause = array["factor"].values[factor]
+    return f"The strongest mediator is {where}, which passes on {value} of what {cause} does to the code."
 
 
 def graph(dataset: xr.Dataset) -> str:

@@ -27,7 +27,6 @@ from cvi_widgets.views.style import (
     tooltips,
 )
 
-
 _ONLY_Y = {"xgrid_line_color": None}
 
 
@@ -142,7 +141,8 @@ def ces_bars(dataset: xr.Dataset, measure: str = "ces_l2") -> hv.Overlay:
 def position_panel(dataset: xr.Dataset, readout: str, highlight: int = 3) -> hv.Overlay:
     """Shift of one image read-out against the value a latent is set to: `/effects/latent` `readout_shift`, `slope`.
 
-    Bands are 95 % intervals. The `highlight` active latents with the steepest slopes are coloured and named, the others are grey lines.
+    Bands are 95 % intervals. The `highlight` active latents with the steepest slopes are coloured and named, as far as
+    they reach a tenth of the steepest; the others are grey lines.
     """
     array = dataset["readout_shift"].sel(readout=readout).transpose("latent", "value")
     low, high = (a.sel(readout=readout).transpose("latent", "value") for a in interval(dataset, "readout_shift"))
@@ -173,7 +173,9 @@ def position_panel(dataset: xr.Dataset, readout: str, highlight: int = 3) -> hv.
                 )
             )
         lines.append(
-            hv.Curve(frame, "value", ["shift", "low", "high", "latent", "n"], label=frame["latent"][0] if top else "").opts(
+            hv.Curve(
+                frame, "value", ["shift", "low", "high", "latent", "n"], label=frame["latent"][0] if top else ""
+            ).opts(
                 color=colour,
                 line_width=2.5 if top else 1,
                 alpha=1.0 if top else 0.6,

@@ -43,10 +43,10 @@ def as_uint8(images: NDArray[Any]) -> NDArray[np.uint8]:
     """Images in 0 to 255: floats are taken to lie in [0, 1], bits (no value above 1) are stretched."""
     array = np.asarray(images)
     if array.dtype.kind == "f":
-        return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+        return np.asarray(np.rint(np.clip(array, 0, 1) * 255), dtype=np.uint8)
     if array.dtype.kind == "b" or (array.size and int(array.max()) <= 1):
-        return (array.astype(np.uint8) * 255).astype(np.uint8)
-    return array.astype(np.uint8)
+        return np.asarray(array, dtype=np.uint8) * np.uint8(255)
+    return np.asarray(array, dtype=np.uint8)
 
 
 def image_grid(originals: NDArray[Any], reconstructions: NDArray[Any]) -> hv.RGB:

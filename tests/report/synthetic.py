@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from cvi_widgets.config import RunConfig
 from numpy.typing import NDArray
+
+from cvi_widgets.config import RunConfig
 
 SIZES = (3, 6, 40, 32, 32)
 NAMES = ("shape", "scale", "orientation", "posX", "posY")
@@ -34,7 +36,10 @@ def draw(shape: Any, scale: Any, turn: Any, x: Any, y: Any, soft: float) -> NDAr
     square = 9.6 / np.maximum(np.abs(np.cos(t)), np.abs(np.sin(t)))
     ellipse = 9.6 / np.sqrt((np.cos(t) / 1.33) ** 2 + (np.sin(t) * 1.33) ** 2)
     k = np.linspace(0, 2 * np.pi, 721)
-    hx, hy = 9.6 * np.sin(k) ** 3, -9.6 * ((13 * np.cos(k) - 5 * np.cos(2 * k) - 2 * np.cos(3 * k) - np.cos(4 * k)) / 14.5 + 0.15)
+    hx, hy = (
+        9.6 * np.sin(k) ** 3,
+        -9.6 * ((13 * np.cos(k) - 5 * np.cos(2 * k) - 2 * np.cos(3 * k) - np.cos(4 * k)) / 14.5 + 0.15),
+    )
     heart = np.interp(t, *_sorted(np.arctan2(hy, hx), np.hypot(hx, hy)), period=2 * np.pi)
     edge = [np.interp(angle, t, r, period=2 * np.pi) for r in (square, ellipse, heart)]
     near = np.clip(1 - np.abs(shape - np.arange(3)), 0, 1)
@@ -136,27 +141,13 @@ class SyntheticRun:
     model: Any
 
 
-def synthetic_run(directory: Path, *, scm: bool = False, without: tuple[str, ...] = (), **settings: Any) -> SyntheticRun:
+def synthetic_run(
+    directory: Path, *, scm: bool = False, without: tuple[str, ...] = (), **settings: Any
+) -> SyntheticRun:
     """A whole run in memory; `without` leaves groups out of its tree."""
-    rng = np.random.default_rng(1)
     config = RunConfig.of("scm-dsprites" if scm else "dsprites", "beta_vae", **settings)
     data, model = Sprites(), KnownModel()
-    index = data.sample(400, rng)
-    mu = model.code(data.values(index)) + rng.normal(0, 0.04, (400, LATENTS))
-    groups = {
-        "training": _training(rng),
-        "observations": xr.Dataset({"index": ("example", index), "factor_class": (("example", "factor"), data.factors(index))}, {"factor": list(NAMES)}),
-        "posterior": _posterior(mu, rng),
-        "effects/input": _inputs(data, model, rng),
-        "effects/latent": _latents(model, mu),
-        "effects/patching": _patching(rng),
-        "effects/mediation": _mediation(rng),
-        "metrics/run": _metrics(),
-        "metrics/latent": _latent_metrics(rng),
-        "metrics/site": _site_metrics(),
-    }
-    if scm:
-        groups["effects/graph"] = _graph(rng)
+    groups = {k: v for k, v in _groups().items() if scm or k != "effects/graph"}
     tree = xr.DataTree.from_dict({f"/{k}": v for k, v in groups.items() if k not in without})
     tree.attrs = {"schema_version": 1, "device": "cpu", "dtype": "bfloat16"}
     status = {
@@ -168,6 +159,31 @@ def synthetic_run(directory: Path, *, scm: bool = False, without: tuple[str, ...
         "versions": {"cvi_widgets": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "xarray": "2026.9.0"},
     }
     return SyntheticRun(config, tree, data, directory, status, model)
+
+
+@cache
+def _groups() -> dict[str, xr.Dataset]:
+    rng = np.random.default_rng(1)
+    data, model = Sprites(), KnownModel()
+    index = data.sample(400, rng)
+    mu = model.code(data.values(index)) + rng.normal(0, 0.04, (400, LATENTS))
+    seen = {
+        "index": ("example", index),
+        "factor_class": (("example", "factor"), data.factors(index)),
+    }
+    return {
+        "training": _training(rng),
+        "observations": xr.Dataset(seen, {"factor": list(NAMES)}),
+        "posterior": _posterior(mu, rng),
+        "effects/input": _inputs(data, model, rng),
+        "effects/latent": _latents(model, mu),
+        "effects/patching": _patching(rng),
+        "effects/mediation": _mediation(rng),
+        "effects/graph": _graph(rng),
+        "metrics/run": _metrics(),
+        "metrics/latent": _latent_metrics(rng),
+        "metrics/site": _site_metrics(),
+    }
 
 
 def _said(**variables: tuple[Any, ...]) -> dict[str, xr.Variable]:
@@ -235,8 +251,17 @@ def _inputs(data: Sprites, model: KnownModel, rng: np.random.Generator, pairs: i
                 source=(("factor", "pair"), np.stack(source), "source image", "1"),
                 delta_mu_pair=(("factor", "pair", "latent"), moved, "change of the code", "1"),
             ),
-            **_banded("delta_mu", ("factor", "latent"), share.mean(1), 1.96 * share.std(1) / 8, "change of the code", "sd of mu"),
-            **_banded("response", ("factor", "unit"), response, 0.06 * response, "mean absolute change of activation", "1"),
+            **_banded(
+                "delta_mu",
+                ("factor", "latent"),
+                share.mean(1),
+                1.96 * share.std(1) / 8,
+                "change of the code",
+                "sd of mu",
+            ),
+            **_banded(
+                "response", ("factor", "unit"), response, 0.06 * response, "mean absolute change of activation", "1"
+            ),
         },
         {"factor": list(NAMES), "latent": np.arange(LATENTS), "site": ("unit", site), "channel": ("unit", channel)},
     )
@@ -256,18 +281,19 @@ def _latents(model: KnownModel, mu: NDArray[Any], examples: int = 24, shown: int
     l2 = np.zeros((examples, LATENTS))
     change = np.zeros((LATENTS, 7, 64, 64))
     shift = np.zeros((examples, LATENTS, 7, 3))
-    for i in range(LATENTS):
+    for i in LIVE:
         for k, v in enumerate(values):
             z = mu[:examples].copy()
-            z[:, i] = v if i in LIVE else z[:, i]
+            z[:, i] = v
             image = model.decode(z)
             l2[:, i] += np.sqrt(((image - base) ** 2).sum((1, 2, 3))) / 7
             change[i, k] = np.abs(image - base).mean((0, 1))
             shift[:, i, k] = _readouts(image) - _readouts(base)
-    z = np.repeat(mu[:shown, None, None], LATENTS, 1).repeat(len(frames), 2)
+    traversal = np.repeat(base[:shown, None, None], LATENTS, 1).repeat(len(frames), 2)
     for i in LIVE:
-        z[:, i, :, i] = frames
-    traversal = model.decode(z.reshape(-1, LATENTS)).reshape(shown, LATENTS, len(frames), 1, 64, 64)
+        z = np.repeat(mu[:shown, None], len(frames), 1)
+        z[:, :, i] = frames
+        traversal[:, i] = model.decode(z.reshape(-1, LATENTS)).reshape(shown, len(frames), 1, 64, 64)
     error = 1.96 / np.sqrt(examples)
     slope = np.einsum("v,elvr->elr", values / (values**2).sum(), shift)
     live = np.isin(np.arange(LATENTS), list(LIVE))
@@ -288,7 +314,12 @@ def _latents(model: KnownModel, mu: NDArray[Any], examples: int = 24, shown: int
             **_banded("ces_l2", "latent", l2.mean(0), error * l2.std(0), "causal effect strength", "L2 norm"),
             **_banded("ces_rms", "latent", l2.mean(0) / 64, error * l2.std(0) / 64, "causal effect strength", "RMS"),
             **_banded(
-                "readout_shift", ("latent", "value", "readout"), shift.mean(0), error * shift.std(0), "mean shift of the read-out", "px"
+                "readout_shift",
+                ("latent", "value", "readout"),
+                shift.mean(0),
+                error * shift.std(0),
+                "mean shift of the read-out",
+                "px",
             ),
         },
         {"latent": np.arange(LATENTS), "value": values, "frame_value": ("frame", frames), "readout": list(READOUTS)},
@@ -299,7 +330,9 @@ def _latents(model: KnownModel, mu: NDArray[Any], examples: int = 24, shown: int
 def _readouts(image: NDArray[Any]) -> NDArray[Any]:
     grid = np.arange(64) + 0.5
     mass = image[:, 0].sum((1, 2)) + 1e-9
-    return np.stack([(image[:, 0].sum(1) * grid).sum(1) / mass, (image[:, 0].sum(2) * grid).sum(1) / mass, mass], axis=1)
+    return np.stack(
+        [(image[:, 0].sum(1) * grid).sum(1) / mass, (image[:, 0].sum(2) * grid).sum(1) / mass, mass], axis=1
+    )
 
 
 def _patching(rng: np.random.Generator) -> xr.Dataset:
@@ -311,8 +344,13 @@ def _patching(rng: np.random.Generator) -> xr.Dataset:
     pairs = 64
     return xr.Dataset(
         {
-            **_said(base=("pair", rng.integers(0, 700_000, pairs), "base", "1"), source=("pair", rng.integers(0, 700_000, pairs), "source", "1")),
-            **_banded("transfer", "unit", transfer, 0.002 + 0.1 * np.abs(transfer), "transfer to the source's code", "share"),
+            **_said(
+                base=("pair", rng.integers(0, 700_000, pairs), "base", "1"),
+                source=("pair", rng.integers(0, 700_000, pairs), "source", "1"),
+            ),
+            **_banded(
+                "transfer", "unit", transfer, 0.002 + 0.1 * np.abs(transfer), "transfer to the source's code", "share"
+            ),
             **_banded("effect", ("unit", "latent"), effect, 0.1 * effect, "change of the code", "sd of mu"),
         },
         {"site": ("unit", site), "channel": ("unit", channel), "latent": np.arange(LATENTS)},
@@ -328,7 +366,14 @@ def _mediation(rng: np.random.Generator) -> xr.Dataset:
     return xr.Dataset(
         {
             **_said(effect=(("kind", "unit", "factor", "latent"), effect, "change of the code", "sd of mu")),
-            **_banded("mediated", ("unit", "factor"), mediated, 0.004 + 0.1 * np.abs(mediated), "mediated share of the total effect", "share"),
+            **_banded(
+                "mediated",
+                ("unit", "factor"),
+                mediated,
+                0.004 + 0.1 * np.abs(mediated),
+                "mediated share of the total effect",
+                "share",
+            ),
         },
         {
             "kind": ["total", "direct", "indirect"],
@@ -344,15 +389,51 @@ def _mediation(rng: np.random.Generator) -> xr.Dataset:
 def _metrics() -> xr.Dataset:
     nan = float("nan")
     rows = {
-        "reconstruction_nats": (72.4, 71.6, 73.2, nan, nan, nan, "nats", "summed over pixels, mean over held-out images"),
+        "reconstruction_nats": (
+            72.4,
+            71.6,
+            73.2,
+            nan,
+            nan,
+            nan,
+            "nats",
+            "summed over pixels, mean over held-out images",
+        ),
         "kl_nats": (15.7, 15.4, 16.0, nan, nan, nan, "nats", "KL to the standard normal, summed over latents"),
         "active_latents": (5.0, 5.0, 5.0, nan, nan, nan, "latents", "latents whose mu varies by more than 0.01"),
-        "ces_l2_mean": (5.82, 5.51, 6.14, nan, nan, nan, "intensity", "E ||D(z) - D(z; do(z_i = v))||_2 over all pixels"),
+        "ces_l2_mean": (
+            5.82,
+            5.51,
+            6.14,
+            nan,
+            nan,
+            nan,
+            "intensity",
+            "E ||D(z) - D(z; do(z_i = v))||_2 over all pixels",
+        ),
         "specificity_mean": (0.487, 0.451, 0.522, nan, nan, nan, "1", "1 - H(p)/ln n, mean over active latents"),
-        "monosemantic_share": (0.31, 0.27, 0.36, nan, nan, nan, "1", "exactly one factor reaches 0.2 of the largest response"),
+        "monosemantic_share": (
+            0.31,
+            0.27,
+            0.36,
+            nan,
+            nan,
+            nan,
+            "1",
+            "exactly one factor reaches 0.2 of the largest response",
+        ),
         "modularity_mu": (0.623, 0.574, 0.668, 0.642, 0.05, 0.62, "1", "1 - mean over pairs of |Pearson rho|"),
         "position_r2": (0.93, 0.91, 0.95, 0.004, 0.002, 0.001, "1", "largest R^2 between posX and mu of one latent"),
-        "position_shift_px": (5.96, 5.71, 6.19, nan, nan, nan, "px", "pixels that centroid_x moves per unit of latent 0"),
+        "position_shift_px": (
+            5.96,
+            5.71,
+            6.19,
+            nan,
+            nan,
+            nan,
+            "px",
+            "pixels that centroid_x moves per unit of latent 0",
+        ),
     }
     columns = ("value", "ci_low", "ci_high", "null_mean", "null_sd", "p")
     return xr.Dataset(
@@ -396,7 +477,12 @@ def _site_metrics() -> xr.Dataset:
 def _graph(rng: np.random.Generator) -> xr.Dataset:
     names = ["shape", "scale", "posX", "posY"]
     known = np.full((3, 4, 4), np.nan)
-    for k, (total, direct) in {(0, 1): (0.61, 0.61), (1, 2): (0.83, 0.83), (0, 2): (0.94, 0.43), (1, 3): (-0.52, -0.52)}.items():
+    for k, (total, direct) in {
+        (0, 1): (0.61, 0.61),
+        (1, 2): (0.83, 0.83),
+        (0, 2): (0.94, 0.43),
+        (1, 3): (-0.52, -0.52),
+    }.items():
         known[:, k[0], k[1]] = total, direct, total - direct
     measured = known + rng.normal(0, 0.015, known.shape)
     dims = ("kind", "cause", "outcome")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import ModuleType
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from bokeh.models import HoverTool, LinearColorMapper, Title
-from cvi_widgets import views
-from cvi_widgets.views.style import SCHEMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cvi_widgets import views
+from cvi_widgets.views.style import SCHEMES
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +56,7 @@ def test_input_response_shows_shares_and_keeps_every_unit(groups: Any) -> None:
 def test_input_response_groups_units_by_their_factor(groups: Any) -> None:
     frame = views.input_response(groups("effects/input"), "encoder.conv2").dframe().sort_values("x0")
     strongest = frame.loc[frame.groupby("x0")["value"].idxmax(), "factor"].to_list()
-    changes = sum(a != b for a, b in zip(strongest, strongest[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(strongest))
     assert changes == len(set(strongest)) - 1
 
 
@@ -172,7 +174,12 @@ def test_graph_effects_put_measured_beside_known(groups: Any) -> None:
 
 
 @given(
-    st.integers(1, 4), st.integers(1, 5), st.sampled_from([1, 3]), st.integers(2, 9), st.integers(2, 9), st.integers(0, 3)
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.sampled_from([1, 3]),
+    st.integers(2, 9),
+    st.integers(2, 9),
+    st.integers(0, 3),
 )
 @settings(max_examples=30, deadline=None)
 def test_mosaic_puts_every_picture_in_its_place(r: int, c: int, channels: int, h: int, w: int, gap: int) -> None:
