@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cvi_widgets.metrics.statistics import Null, null_of
+from cvi_widgets.metrics.statistics import Null, bootstrap_means, null_of
 
 Floats = NDArray[np.float64]
 READOUTS = ("centroid_x", "centroid_y", "area")
@@ -76,6 +76,24 @@ def r_squared(mu: ArrayLike, factor: ArrayLike) -> Floats:
     return np.asarray(rho**2)
 
 
+def r_squared_draws(mu: ArrayLike, factor: ArrayLike, draws: int = 1000, seed: int = 0) -> Floats:
+    """Bootstrap draws over examples of `r_squared`, shape (draw, latent).
+
+    Parameters
+    ----------
+    mu : shape (example, latent)
+    factor : shape (example,)
+    """
+    a, b = (_standard(np.asarray(v, np.float64)) for v in (mu, np.asarray(factor)[:, None]))
+    moments = bootstrap_means(np.concatenate([a, a * a, a * b, b, b * b], axis=1), draws, seed).astype(np.float64)
+    k = a.shape[1]
+    mean_a, square_a, product = (moments[:, part * k : (part + 1) * k] for part in range(3))
+    mean_b, square_b = moments[:, 3 * k, None], moments[:, 3 * k + 1, None]
+    scale = (square_a - mean_a**2) * (square_b - mean_b**2)
+    covariance = product - mean_a * mean_b
+    return np.asarray(np.divide(covariance**2, scale, out=np.zeros_like(scale), where=scale > 1e-9))
+
+
 def position_latent(mu: ArrayLike, factor: ArrayLike, draws: int = 1000, seed: int = 0) -> PositionLatent:
     """The latent most like a factor, by R^2 of its mu, with the null of picking the best of as many by chance.
 
@@ -95,3 +113,11 @@ def position_latent(mu: ArrayLike, factor: ArrayLike, draws: int = 1000, seed: i
         for k in range(0, draws, block)
     ]
     return PositionLatent(best, float(observed[best]), null_of(np.concatenate(sample), float(observed[best])))
+
+
+def _standard(columns: Floats) -> Floats:
+    """Columns with mean 0 and standard deviation 1, constant ones 0: single precision then suffices for moments."""
+    centred = columns - columns.mean(0)
+    sd = centred.std(0)
+    out: Floats = np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 0)
+    return out

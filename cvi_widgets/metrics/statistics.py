@@ -9,6 +9,7 @@ Percentile intervals after Efron & Tibshirani (1993), chapter 13.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,8 +37,10 @@ class Null(NamedTuple):
     p: float
 
 
+# Drawing the weights costs more than using them, and the metrics of a run ask for the same ones many times.
+@lru_cache(maxsize=1)
 def bootstrap_weights(rows: int, draws: int, seed: int = 0) -> NDArray[np.float32]:
-    """Resampling weights, shape (draw, row); each line sums to 1 and is one resample with replacement.
+    """Resampling weights, shape (draw, row), read-only; each line sums to 1 and is one resample with replacement.
 
     Raises
     ------
@@ -47,7 +50,9 @@ def bootstrap_weights(rows: int, draws: int, seed: int = 0) -> NDArray[np.float3
     if rows < 1 or draws < 1:
         raise ConfigError(f"a bootstrap needs at least one row and one draw, but rows={rows} and draws={draws}.")
     counts = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=draws)
-    return (counts / rows).astype(np.float32)
+    weights = (counts / rows).astype(np.float32)
+    weights.flags.writeable = False
+    return weights
 
 
 def bootstrap_means(values: ArrayLike, draws: int = 1000, seed: int = 0) -> NDArray[np.float32]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cvi_widgets.errors import StoreError
 from cvi_widgets.metrics import causal
-from cvi_widgets.metrics.position import position_latent, r_squared
-from cvi_widgets.metrics.statistics import Null, bootstrap, bootstrap_means, bootstrap_weights, interval
+from cvi_widgets.metrics.position import position_latent, r_squared, r_squared_draws
+from cvi_widgets.metrics.statistics import Null, bootstrap, bootstrap_means, interval
 
 Floats = NDArray[np.float64]
 NEEDED = ("observations", "posterior", "effects/input", "effects/latent")
@@ -74,12 +74,14 @@ def summarise(
         for f in observed["factor"].values
         if str(f) in factor_values
     }
+    moving = {f: v for f, v in factors.items() if np.ptp(v) > 0}
+    follows = {f: r_squared_draws(mu, values, draws, seed) for f, values in moving.items()}
     rows = {
         **_quality(posterior, variance, active, draws, seed),
         **_effects(latents, active, draws, seed),
         **_selectivity(inputs, None, tau, draws, seed),
         **_mu_modularity(inputs, active, draws, seed),
-        **_position(mu, factors, latents, draws, seed),
+        **_position(mu, moving, follows, latents, draws, seed),
     }
     attrs: dict[str, str | int | float] = {
         "n_examples": n,
@@ -95,7 +97,7 @@ def summarise(
     return {
         "metrics/run": _table(rows, attrs),
         "metrics/latent": _table(
-            _latent_rows(posterior, latents, variance, mu, factors, draws, seed),
+            _latent_rows(posterior, latents, variance, mu, moving, follows, draws, seed),
             attrs,
             ("latent", np.arange(mu.shape[1])),
         ),
@@ -235,15 +237,22 @@ def _modularity_rows(pairs: Floats, name: str, profile: str, draws: int, seed: i
     }
 
 
-def _position(mu: Floats, factors: Mapping[str, Floats], latents: xr.Dataset, draws: int, seed: int) -> dict[str, Row]:
+def _position(
+    mu: Floats,
+    factors: Mapping[str, Floats],
+    follows: Mapping[str, Floats],
+    latents: xr.Dataset,
+    draws: int,
+    seed: int,
+) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     found = {}
     for factor, readout in POSITION:
-        if factor not in factors or np.ptp(factors[factor]) == 0:
+        if factor not in factors:
             continue
         best = position_latent(mu, factors[factor], draws, seed)
         found[factor] = (best, readout)
-        low, high = interval(_r2_draws(mu[:, best.latent], factors[factor], draws, seed))
+        low, high = interval(follows[factor][:, best.latent])
         rows[f"position_r2_{factor}"] = Row(
             best.r2,
             float(low),
@@ -282,6 +291,7 @@ def _latent_rows(
     variance: Floats,
     mu: Floats,
     factors: Mapping[str, Floats],
+    follows: Mapping[str, Floats],
     draws: int,
     seed: int,
 ) -> dict[str, Row]:
@@ -311,14 +321,10 @@ def _latent_rows(
     rows["specificity_published"] = Row(
         causal.specificity_published(energy), nothing, nothing, "1 / (H(p) + 1e-6), the same p, natural logarithm", "1"
     )
-    for factor, values in factors.items():
-        if np.ptp(values) == 0:
-            continue
-        draws_r2 = np.stack([_r2_draws(mu[:, i], values, draws, seed) for i in range(n_latents)], axis=1)
-        low, high = interval(draws_r2)
-        rows[f"r2_{factor}"] = Row(
-            r_squared(mu, values), low, high, f"squared Pearson correlation of mu with {factor}", "1"
-        )
+    for factor, drawn in follows.items():
+        low, high = interval(drawn)
+        convention = f"squared Pearson correlation of mu with {factor}"
+        rows[f"r2_{factor}"] = Row(r_squared(mu, factors[factor]), low, high, convention, "1")
     return rows
 
 
@@ -328,18 +334,6 @@ def _variances(mu: Floats, draws: int, seed: int) -> Floats:
     moments = bootstrap_means(np.concatenate([centred, centred**2], axis=1), draws, seed)
     first, second = np.split(moments.astype(np.float64), 2, axis=1)
     return np.asarray(second - first**2)
-
-
-def _r2_draws(code: Floats, values: Floats, draws: int, seed: int) -> Floats:
-    """Bootstrap draws of R^2, shape (draw,), from weighted moments of standardised columns."""
-    a, b = (v - v.mean() for v in (code.astype(np.float64), values))
-    spread = a.std() * b.std()
-    if spread == 0:
-        return np.zeros(draws)
-    a, b = a / a.std(), b / b.std()
-    moments = bootstrap_weights(len(a), draws, seed) @ np.stack([a, b, a * a, b * b, a * b], axis=1).astype(np.float32)
-    ma, mb, aa, bb, ab = moments.T.astype(np.float64)
-    return np.asarray((ab - ma * mb) ** 2 / np.maximum((aa - ma**2) * (bb - mb**2), 1e-12))
 
 
 def _means_defined(per_unit: Floats) -> Floats:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvi_widgets.metrics import position_latent, r_squared, readouts
-from cvi_widgets.metrics.position import slope
+from cvi_widgets.metrics.position import r_squared_draws, slope
 
 
 @given(st.integers(0, 5), st.integers(0, 9), st.floats(0.1, 1))
@@ -55,3 +55,15 @@ def test_the_position_latent_is_found_against_its_null():
     assert 0.006 < found.null.mean < 0.014
     nothing = position_latent(rng.normal(size=(400, 10)), factor, draws=500)
     assert nothing.null.p > 0.01
+
+
+def test_draws_of_r_squared_are_those_of_resampled_examples():
+    rng = np.random.default_rng(2)
+    factor = rng.normal(size=300)
+    mu = np.stack([1000 + factor + rng.normal(size=300), np.full(300, 0.1)], axis=1)
+    drawn = r_squared_draws(mu, factor, draws=2000)
+    again = [np.corrcoef(mu[i, 0], factor[i])[0, 1] ** 2 for i in rng.integers(0, 300, (2000, 300))]
+    assert drawn.shape == (2000, 2)
+    assert drawn[:, 0].mean() == pytest.approx(np.mean(again), abs=0.01)
+    assert drawn[:, 0].std() == pytest.approx(np.std(again), rel=0.1)
+    assert (drawn[:, 1] == 0).all()
