@@ -7,6 +7,7 @@ their tab is first opened.
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from typing import Any, Protocol
 
 import holoviews as hv
@@ -25,7 +26,7 @@ from cvi_widgets.views.style import DIVERGING, actives, latent_name
 
 EXAMPLES = 64
 """Held-out images that can be chosen."""
-_SIDE = 230
+_LARGE, _SMALL = 424, 200
 _STYLE = "font: 14px/1.5 system-ui, sans-serif; margin: 0"
 
 
@@ -46,10 +47,11 @@ def dashboard(run: RunLike) -> pn.viewable.Viewable:
     """A viewer of `run`: shown inline as a cell's last value, or served by `cvi_widgets.dashboards.serve`."""
     scrub = _or_message(lambda: scrubber(run), "The latent scrubber")
     return pn.Column(
-        pn.pane.HTML(f"<h2 style='{_STYLE}; font-size: 20px'>{_escaped(run.config.run_id)}</h2>"),
+        pn.pane.HTML(f"<h2 style='{_STYLE}; font-size: 20px'>{escape(run.config.run_id)}</h2>"),
         pn.Tabs(("Latents", scrub), *_map_tabs(run.results), dynamic=True, sizing_mode="stretch_width"),
         sizing_mode="stretch_width",
-        max_width=1120,
+        max_width=1160,
+        margin=(12, 24),
     )
 
 
@@ -60,9 +62,8 @@ def scrubber(run: RunLike) -> pn.viewable.Viewable:
     codes = posterior["mu"].transpose("example", "latent").values[: len(index)].astype(np.float32)
     alive = _active(run.results, posterior)
     settings = run.config.intervention
-    screens = [_Screen("edited"), _Screen("untouched"), _Screen("difference", signed=True)]
-    edited, untouched, difference = screens
-    original = _Screen("original")
+    edited, original = _Screen("edited", _LARGE), _Screen("original")
+    untouched, difference = _Screen("untouched"), _Screen("difference", signed=True)
     chooser = pn.widgets.IntSlider(label="Example", start=0, end=len(index) - 1, value=0, width=300)
     sliders = [
         pn.widgets.FloatSlider(
@@ -119,17 +120,17 @@ def scrubber(run: RunLike) -> pn.viewable.Viewable:
     if unused:
         few = f"{len(unused)} dead latent{'s' if len(unused) > 1 else ''}"
         controls.append(pn.Card(*unused, title=few, collapsed=True, width=320))
-    pictures = pn.Column(pn.Row(edited.pane, original.pane), pn.Row(untouched.pane, difference.pane), telling)
-    return pn.Row(controls, pictures)
+    others = pn.Column(pn.Row(original.pane, untouched.pane), difference.pane)
+    return pn.Row(controls, pn.Column(pn.Row(edited.pane, others), telling), margin=(16, 0))
 
 
 class _Screen:
     """A picture on a Bokeh figure whose pixels are exchanged without drawing the figure anew."""
 
-    def __init__(self, title: str, signed: bool = False) -> None:
+    def __init__(self, title: str, side: int = _SMALL, *, signed: bool = False) -> None:
         self._signed = signed
         self._source = ColumnDataSource({"image": [np.zeros((2, 2), np.float32)], "dw": [1], "dh": [1]})
-        plot = figure(width=_SIDE, height=_SIDE + 24, title=title, tools="", toolbar_location=None)
+        plot = figure(width=side, height=side + 24, title=title, tools="", toolbar_location=None)
         plot.axis.visible = False
         plot.grid.visible = False
         plot.x_range.range_padding = plot.y_range.range_padding = 0
@@ -162,12 +163,13 @@ def _map_tabs(results: xr.DataTree) -> list[tuple[str, pn.viewable.Viewable]]:
     """A tab per kind of stored effect; a group that is missing is said to be."""
     kinds: dict[str, tuple[str, Callable[[xr.Dataset], list[hv.Dimensioned]]]] = {
         "Strength": ("effects/latent", _strength),
-        "Factors": ("effects/input", _inputs),
+        "Factors": ("effects/input", lambda d: _inputs(d, alive)),
         "Patching": ("effects/patching", lambda d: [views.patching_map(d)]),
         "Mediation": ("effects/mediation", lambda d: [views.mediation_map(d, s) for s in views.sites_of(d)]),
         "Training": ("training", lambda d: [views.training_curves(d), views.kl_curves(d)]),
         "Known graph": ("effects/graph", lambda d: [views.graph_effects(d)]),
     }
+    alive = results["effects/latent"].to_dataset().get("active") if "/effects/latent" in results.groups else None
     tabs = []
     for title, (group, make) in kinds.items():
         try:
@@ -185,7 +187,9 @@ def _strength(dataset: xr.Dataset) -> list[hv.Dimensioned]:
     return [views.ces_bars(dataset), *(views.position_panel(dataset, r) for r in moved)]
 
 
-def _inputs(dataset: xr.Dataset) -> list[hv.Dimensioned]:
+def _inputs(dataset: xr.Dataset, alive: xr.DataArray | None) -> list[hv.Dimensioned]:
+    if alive is not None:
+        dataset = dataset.assign(active=("latent", alive.values))
     return [views.factor_by_latent(dataset), *(views.input_response(dataset, s) for s in views.sites_of(dataset))]
 
 
@@ -218,12 +222,6 @@ def _or_message(make: Callable[[], pn.viewable.Viewable], what: str) -> pn.viewa
 
 def _message(text: str) -> pn.pane.HTML:
     return pn.pane.HTML(
-        f"<p role='note' style='{_STYLE}; padding: 12px 16px; border-left: 3px solid #b4541a'>{_escaped(text)}</p>",
+        f"<p role='note' style='{_STYLE}; padding: 12px 16px; border-left: 3px solid #b4541a'>{escape(text)}</p>",
         sizing_mode="stretch_width",
     )
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache
 from importlib.resources import files
@@ -15,8 +16,9 @@ from cvi_widgets.errors import StoreError
 from cvi_widgets.report import sentences
 from cvi_widgets.report.parts import script_safe
 from cvi_widgets.report.provenance import facts, settings_table
-from cvi_widgets.report.sections import hero, sections
+from cvi_widgets.report.sections import sections
 from cvi_widgets.report.source import RunLike, Source
+from cvi_widgets.report.strips import hero
 from cvi_widgets.views import SCHEMES
 
 
@@ -47,8 +49,6 @@ def build(run: RunLike, path: str | os.PathLike[str]) -> Path:
 
 def html(run: RunLike) -> str:
     """The report of `run` as text."""
-    import json
-
     source = Source(run)
     return _template().render(
         title=sentences.title(source),

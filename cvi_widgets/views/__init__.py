@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from cvi_widgets.views.curves import (
-    ces_bars,
-    graph_effects,
-    kl_curves,
-    position_panel,
-    site_bars,
-    training_curves,
-)
+from cvi_widgets.views.bars import ces_bars, graph_effects, site_bars
+from cvi_widgets.views.curves import kl_curves, position_panel, training_curves
 from cvi_widgets.views.maps import factor_by_latent, input_response, mediation_map, patching_map, sites_of
 from cvi_widgets.views.pictures import as_uint8, image_grid, mosaic, traversal_grid
 from cvi_widgets.views.style import SCHEMES

@@ -78,6 +78,7 @@
       if (now !== scheme()) paintPlots(scheme());
     }
     root.dataset.plots = String(items.length);
+    performance.mark("cvi-plots");
   }
 
   // --- navigation: say which part is being read
@@ -222,6 +223,7 @@
     boxes[latent].input.value = step;
     show();
     root.dataset.scrubber = "ready";
+    performance.mark("cvi-scrubber");
   }
 
   scrubber().then(draw, (error) => {
