@@ -111,6 +111,9 @@ def test_what_each_kind_does(conv_vae, images):
     assert not torch.equal(shuffled, old)
     assert torch.equal(shuffled.flatten(1).sum(1).sort().values, old.flatten(1).sum(1).sort().values)
     assert torch.equal(shuffled, after("resample", seed=3))
+    drawn = after("resample", source=source[:7], seed=3)
+    pool = [value.tolist() for value in other[:7, [1, 3]]]
+    assert all(value.tolist() in pool for value in drawn)
     noise = after("noise", value=0.1, seed=1) - old
     assert 0.09 < float(noise.std()) < 0.11
 
@@ -123,6 +126,13 @@ def test_units_and_values_that_do_not_fit_are_refused_before_the_pass(conv_vae, 
         model.run_with_hooks(images(2), [Intervention("latent.mu", [0, 1], "set", value=[1.0, 2.0, 3.0])])
     with pytest.raises(SiteError, match="needs 1 or 2 source examples, not 3"):
         model.run_with_hooks(images(2), [Intervention("latent.mu", 0, "swap", source=images(3))])
+
+
+def test_a_slice_takes_its_units(conv_vae, images):
+    model = wrap(conv_vae())
+    out = model.run_with_hooks(images(3), [Intervention("latent.mu", slice(1, None), "set", value=4.0)])
+    assert torch.equal(out.mu[:, 1:], torch.full((3, 2), 4.0))
+    assert torch.equal(out.mu[:, 0], model.encode(images(3)).mu[:, 0])
 
 
 def test_several_at_once(conv_vae, images):

@@ -267,3 +267,10 @@ def test_callables_stand_for_methods(conv_vae, images):
     named, given = wrap(module), wrap(module, encode=lambda x: module.encode(x), decode=lambda z: module.decode(z))
     assert torch.equal(named.encode(images(3)).mu, given.encode(images(3)).mu)
     assert list(named.sites().index) == list(given.sites().index)
+
+
+def test_the_repr_counts_sites(conv_vae):
+    assert (
+        repr(wrap(conv_vae()))
+        == "<Model of ConvVAE: images (1, 8, 8), 3 latents, sites 6 encoder, 3 latent, 4 decoder>"
+    )
