@@ -85,8 +85,6 @@ def summarise(
         selectivity_rows(inputs, site, tau, draws, seed) | site_modularity_rows(inputs, site, draws, seed)
         for site in sites
     ]
-        selectivity_rows(inputs, s, tau, draws, seed) | site_modularity_rows(inputs, s, draws, seed) for s in sites
-    ]
     return {
         "metrics/run": table(rows, attrs),
         "metrics/latent": table(
