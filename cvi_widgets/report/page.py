@@ -37,6 +37,8 @@ def build(run: RunLike, path: str | os.PathLike[str]) -> Path:
         The file cannot be written.
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise StoreError(f"report {str(target)!r} cannot be written: its folder does not exist.")
     text = html(run)
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:

@@ -10,6 +10,8 @@ import pytest
 
 from cvi_widgets import report
 from cvi_widgets.errors import StoreError
+from cvi_widgets.report import sections
+from cvi_widgets.report.source import Source
 
 INK = """
 () => [...document.querySelectorAll('.plot')].map((plot) => {
@@ -171,8 +173,9 @@ def test_what_is_missing_is_said_where_it_should_be(offline_page: Any, synthetic
 
 def test_a_causal_data_set_without_graph_effects_says_so(synthetic: ModuleType, tmp_path: Path) -> None:
     run = synthetic.synthetic_run(tmp_path, scm=True, without=("effects/graph",))
-    text = report.build(run, tmp_path / "report.html").read_text()
-    assert "/effects/graph" in text
+    part = sections.graph(Source(run))
+    assert part is not None and "/effects/graph" in part.missing
+    assert sections.graph(Source(synthetic.synthetic_run(tmp_path))) is None
 
 
 def test_an_unwritable_place_is_one_sentence(run: Any, tmp_path: Path) -> None:
