@@ -24,6 +24,9 @@ _PYTHON = (3, 11)
 _DATA_BYTES = 500e6
 """Room for all rendered dSprites (377 MB) and a little."""
 _RUN_BYTES = 100e6
+_CPU_INFO = Path("/proc/cpuinfo")
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""What Linux calls arithmetic in bfloat16 on x86 and on ARM processors."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def diagnose() -> list[Check]:
         _python(),
         *_dependencies(),
         *_torch(),
+        *_bfloat16(),
         _folder("data", paths.data_dir(), _DATA_BYTES),
         _folder("runs", paths.runs_dir(), _RUN_BYTES),
         _kernel(),
@@ -121,6 +125,17 @@ def _torch() -> Iterator[Check]:
     else:
         detail = "not used: this torch is a CPU build; everything runs on the CPU"
     yield Check("GPU", torch.cuda.is_available(), detail, required=False)
+
+
+def _bfloat16() -> Iterator[Check]:
+    """Whether the processor computes in bfloat16; where it does not, PyTorch emulates it, slower than float32."""
+    try:
+        words = set(_CPU_INFO.read_text().split())
+    except OSError:
+        return
+    fast = bool(words & _BFLOAT16_FLAGS)
+    detail = "in this processor" if fast else "not in this processor, so on the CPU it is slower than float32"
+    yield Check("bfloat16", fast, detail, "train with `--precision float32`.", required=False)
 
 
 def _folder(name: str, folder: Path, needed: float) -> Check:

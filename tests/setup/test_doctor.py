@@ -85,6 +85,21 @@ def test_torch_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not check.ok and check.required and "does not import" in check.detail
 
 
+@pytest.mark.parametrize(
+    ("flags", "fast"), [("avx2 avx512f avx512_bf16", True), ("fphp asimd bf16", True), ("avx2 avx512f", False)]
+)
+def test_bfloat16_that_is_emulated_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, fast: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags} sse\n")
+    monkeypatch.setattr(doctor, "_CPU_INFO", tmp_path / "cpuinfo")
+    check = found("bfloat16")
+    assert (check.ok, check.required) == (fast, False)
+    assert ("slower than float32" in check.detail) is not fast
+    monkeypatch.setattr(doctor, "_CPU_INFO", tmp_path / "elsewhere")
+    assert "bfloat16" not in [check.name for check in doctor.diagnose()]
+
+
 def test_python_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 4, "final", 0))
     check = found("Python")

@@ -137,6 +137,13 @@ def test_set_up_refuses_an_unknown_torch_in_one_sentence(tmp_path: Path) -> None
     assert not (tmp_path / ".venv").exists()
 
 
+def test_browser_that_is_named_and_does_not_run_is_said(tmp_path: Path) -> None:
+    named = {**os.environ, "CHROMIUM": str(tmp_path / "chromium")}
+    done = subprocess.run(["sh", ROOT / ".ci" / "browser"], env=named, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"CHROMIUM is '{tmp_path / 'chromium'}', which does not run; name another or unset it.\n"
+
+
 def test_make_without_a_target_says_what_there_is() -> None:
     done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in ("demo", "test", "lab", "dashboard", "study", "lock", "clean", "help"):
