@@ -1,11 +1,12 @@
-"""The command line: `cvi run`, `cvi runs`, `cvi show`, `cvi open`, `cvi dashboard`, `cvi study`, `cvi data`, `cvi doctor`.
+"""The command line: `cvi run`, `runs`, `show`, `open`, `dashboard`, `study`, `data`, `settings`, `doctor`.
 
-Every mistake a person can make ends in one sentence on standard error and exit code 2; anything else that goes wrong in a
-run exits with 1 and says where the traceback is kept.
+Every mistake a person can make ends in one sentence on standard error and exit code 2; anything else that goes wrong in
+a run exits with 1 and says where the traceback is kept.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import webbrowser
 from pathlib import Path
@@ -84,7 +85,9 @@ def runs() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(metavar="RUN", help="folder, id or beginning of an id")] = "latest") -> None:
+def show(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="folder, id or beginning of an id")] = "latest",
+) -> None:
     """Print a run's state, headline figures with intervals, and what its store holds."""
     from cvi_widgets.results import open_results, read_group
     from cvi_widgets.results.store import has_group, summary
@@ -97,11 +100,13 @@ def show(name: Annotated[str, typer.Argument(metavar="RUN", help="folder, id or 
     for stage, seconds in status.seconds.items():
         print(f"{stage:<20} {seconds:8.1f} s")
     if has_group(chosen.files.store, "metrics/run"):
-        table = read_group(chosen.files.store, "metrics/run").to_dataframe().reset_index()
+        table = read_group(chosen.files.store, "metrics/run").load()
         print()
-        for row in table.itertuples():
-            null = f"  null {row.null_mean:.3g}, p {row.p:.2g}" if row.p == row.p else ""
-            print(f"{row.metric:<28} {row.value:9.3f}  [{row.ci_low:.3f}, {row.ci_high:.3f}] {row.units}{null}")
+        for metric in table.metric.values:
+            row = table.sel(metric=metric)
+            value, low, high, null, p = (float(row[k]) for k in ("value", "ci_low", "ci_high", "null_mean", "p"))
+            chance = "" if math.isnan(p) else f"  null {null:.3g}, p {p:.2g}"
+            print(f"{metric!s:<28} {value:9.3f}  [{low:.3f}, {high:.3f}] {row.units.item()}{chance}")
     if chosen.files.final.exists():
         print(f"\n{summary(open_results(chosen.files.store, verify=True))}")
 

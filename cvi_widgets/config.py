@@ -1,8 +1,8 @@
 """Settings of a run: the single truth for parameter names, types, defaults and limits.
 
 A `RunConfig` is nested (data, model, training, intervention), frozen and strict. People write settings flat, as
-`cvi.run("dsprites", "beta_vae", beta=4, seed=0)`, `--beta 4` or a notebook's parameters cell; `RunConfig.of` routes each
-name to its section, so every setting has one name that is unique across sections.
+`cvi.run("dsprites", "beta_vae", beta=4, seed=0)`, `--beta 4` or a notebook's parameters cell; `RunConfig.of` routes
+each name to its section, so every setting has one name that is unique across sections.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TrainingConfig(_Section):
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     lr_warmup: int = Field(0, ge=0, description="images over which the learning rate rises linearly from zero")
-    lr_decay: float = Field(0.0, ge=0, le=1, description="last fraction of the image budget over which it falls to zero")
+    lr_decay: float = Field(0.0, ge=0, le=1, description="last share of the image budget over which it falls to zero")
     kl_warmup: int = Field(0, ge=0, description="images over which the KL weight rises linearly from zero")
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     test_images: int = Field(10_000, ge=16, description="held-out images, never trained on")
@@ -75,7 +75,8 @@ class InterventionConfig(_Section):
     """How many examples and pairs each kind of intervention uses."""
 
     examples: int = Field(256, ge=2, description="held-out images for latent interventions")
-    pairs: int = Field(256, ge=2, description="pairs per factor for input, patching and mediation")
+    pairs: int = Field(256, ge=2, description="pairs per factor for input interventions, and pairs for patching")
+    mediation_pairs: int = Field(128, ge=2, description="pairs per factor for mediation, the dearest of the four")
     low: float = -3.0
     high: float = 3.0
     steps: int = Field(7, ge=2, le=101, description="values of do(z_i = v) between low and high")
@@ -89,7 +90,15 @@ class InterventionConfig(_Section):
 
 
 PRESETS: Mapping[PresetName, Mapping[str, object]] = {
-    "smoke": {"images": 3_200, "test_images": 512, "examples": 32, "pairs": 24, "steps": 5, "draws": 200},
+    "smoke": {
+        "images": 3_200,
+        "test_images": 512,
+        "examples": 32,
+        "pairs": 24,
+        "mediation_pairs": 24,
+        "steps": 5,
+        "draws": 200,
+    },
     "demo": {},
     "paper": {
         "images": 19_200_000,
@@ -99,6 +108,7 @@ PRESETS: Mapping[PresetName, Mapping[str, object]] = {
         "kl_warmup": 0,
         "examples": 200,
         "pairs": 512,
+        "mediation_pairs": 256,
         "checkpoint_seconds": 60.0,
     },
 }

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from filelock import FileLock
 from cvi_widgets import data as datasets
 from cvi_widgets import interventions, metrics, models, training
 from cvi_widgets.config import RunConfig
-from cvi_widgets.data.protocol import FactorData, Split
+from cvi_widgets.data.protocol import FactorData, Pairs, Split
 from cvi_widgets.errors import DivergenceError, StoreError
 from cvi_widgets.results import RunDirectory, RunStatus, find_run, open_results, read_group, seal, write_group
 from cvi_widgets.results.directory import elapsed, now
@@ -85,7 +86,8 @@ class Run:
         """The trained network as a plain torch module, in eval mode on the CPU."""
         network = models.build(self.config.model, self.data.image_shape)
         training.load_weights(network, self.files.weights)
-        return network.eval()
+        # Decoding, most of what interventions cost, is up to twice as fast in this layout on a CPU.
+        return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
     @cached_property
     def model(self) -> interventions.Model:
@@ -265,17 +267,23 @@ def intervene_stage(run: Run, *, progress: bool = True) -> Run:
     shown = run.split.test[: settings.examples]
     images = run.data.images(shown, dtype="float32")
     rng = np.random.default_rng([seed, 1])
-    sources = run.data.sample(settings.pairs, rng), run.data.sample(settings.pairs, rng)
-    base, source = (run.data.images(i, dtype="float32") for i in sources)
+    chosen = Pairs(run.data.sample(settings.pairs, rng), run.data.sample(settings.pairs, rng))
+    base, source = (run.data.images(index, dtype="float32") for index in chosen)
     values = np.linspace(settings.low, settings.high, settings.steps)
-    common = {"draws": settings.draws, "seed": seed}
-    steps = {
-        "effects/input": lambda: interventions.intervene_input(run.model, run.data, pairs=settings.pairs, **common),
-        "effects/latent": lambda: interventions.intervene_latent(run.model, images, values=values, **common),
-        "effects/patching": lambda: interventions.patch(run.model, base, source, **common).assign(
-            base=("pair", sources[0]), source=("pair", sources[1])
+    draws = settings.draws
+    steps: dict[str, Callable[[], xr.Dataset]] = {
+        "effects/input": lambda: interventions.intervene_input(
+            run.model, run.data, pairs=settings.pairs, seed=seed, draws=draws
         ),
-        "effects/mediation": lambda: interventions.mediate(run.model, run.data, pairs=settings.pairs, **common),
+        "effects/latent": lambda: interventions.intervene_latent(
+            run.model, images, values=values, seed=seed, draws=draws
+        ),
+        "effects/patching": lambda: interventions.patch(
+            run.model, base, source, index=chosen, seed=seed, draws=draws
+        ),
+        "effects/mediation": lambda: interventions.mediate(
+            run.model, run.data, pairs=settings.mediation_pairs, seed=seed, draws=draws
+        ),
     }
     run.note(stage="interventions", total=len(steps) + 2, images=0, images_per_second=0.0)
     for done, (group, step) in enumerate(steps.items()):
@@ -326,16 +334,14 @@ def root_attributes(config: RunConfig) -> dict[str, Any]:
 
 def _store_activations(run: Run, images: np.ndarray) -> None:
     """Half precision is enough for looking, and a third of the space; the attributes say so."""
-    wanted = [
-        str(site)
-        for site, side in run.model.sites()["side"].items()
-        if side == "encoder" and not str(site).endswith(".pre") and not has_group(run.files.store, f"activations/{site}")
-    ]
+    table = run.model.sites()
+    names = [str(site) for site in table.index[table["side"] == "encoder"] if not str(site).endswith(".pre")]
+    wanted = [site for site in names if not has_group(run.files.store, f"activations/{site}")]
     if not wanted:
         return
     _, cache = run.model.run_with_cache(images, names_filter=wanted)
     for site in wanted:
-        dataset = cache[site].to_dataset(inherit=False)
+        dataset = cache.children[site].to_dataset(inherit=False)
         stored = dataset.astype(np.float16).assign_attrs(dataset.attrs, stored_dtype="float16")
         write_group(run.files.store, f"activations/{site}", stored)
 

@@ -13,7 +13,8 @@
 # %% [markdown]
 # # 3. Report
 #
-# The run's figures, each with its interval and, where chance could produce it, with its null; and one HTML file to hand on.
+# The run's figures, each with its interval and, where chance could produce it, with its null; and one HTML file to hand
+# on.
 
 # %% tags=["parameters"]
 dataset = "dsprites"

@@ -1,7 +1,7 @@
 """The run directory: begun under a hidden name, published by one rename, never half there.
 
-`runs/<study>/.partial-<run_id>/` while a run is worked on, `runs/<study>/<run_id>/` once it is done. `status.json` in it
-is rewritten whole at every step, so that any process can follow a run, and a lock beside it keeps two processes from
+`runs/<study>/.partial-<run_id>/` while a run is worked on, `runs/<study>/<run_id>/` once it is done. `status.json` in
+it is rewritten whole at every step, so that any process can follow a run, and locks beside it keep two processes from
 working on the same run.
 """
 
@@ -207,9 +207,11 @@ def find_run(name: str | os.PathLike[str], folder: Path | None = None) -> RunDir
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise StoreError(f"run {str(name)!r} is ambiguous: {', '.join(f'{m.final.parent.name}/{m.run_id}' for m in matches)}.")
+        named = ", ".join(f"{m.final.parent.name}/{m.run_id}" for m in matches)
+        raise StoreError(f"run {str(name)!r} is ambiguous: {named}.")
     guess = nearest(str(name), [r.run_id for r in runs])
-    raise StoreError(f"run {str(name)!r} is not there{f'; did you mean {guess}?' if guess else '; `cvi runs` lists them.'}")
+    hint = f"did you mean {guess}?" if guess else "`cvi runs` lists them."
+    raise StoreError(f"run {str(name)!r} is not there; {hint}")
 
 
 def elapsed(since: float) -> float:

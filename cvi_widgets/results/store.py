@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -109,7 +109,7 @@ def open_results(store: Path, *, verify: bool = False) -> xr.DataTree:
         if verify and _entry(path)[1] != digest:
             raise StoreError(f"store {str(store)!r} is damaged: file {name!r} is not what was written; run it again.")
     tree = xr.open_datatree(store, engine="zarr", consolidated=False, chunks=None)
-    return cast(xr.DataTree, tree.map_over_datasets(_python_strings))
+    return tree.map_over_datasets(_python_strings)
 
 
 def _manifest(store: Path) -> dict[str, tuple[int, str]]:

@@ -1,8 +1,8 @@
 """One run, executed as the notebooks: 01_train, 02_interventions and 03_report joined, run by papermill.
 
-The three are executed in one kernel, so libraries are imported once, and kept as one `notebook.ipynb`. The kernel writes
-`status.json` as it works; this process follows that file to show progress, passes Ctrl-C on to the kernel, and publishes
-the run once everything is there.
+The three are executed in one kernel, so libraries are imported once, and kept as one `notebook.ipynb`. The kernel
+writes `status.json` as it works; this process follows that file to show progress, passes Ctrl-C on to the kernel, and
+publishes the run once everything is there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOTEBOOKS = ("01_train.py", "02_interventions.py", "03_report.py")
 EXIT_INTERRUPTED = 130
 
 
-class RunFailed(CviError):
+class RunError(CviError):
     """A run's notebook ended with an error; `run` is its directory, `exit_code` what the command line returns."""
 
     def __init__(self, message: str, run: RunDirectory, exit_code: int) -> None:
@@ -58,13 +58,13 @@ def notebook_sources() -> Path:
 
 
 def joined_notebook() -> NotebookNode:
-    """The three notebooks as one; only the last one's parameters cell, which holds them all, is kept, in first place."""
+    """The three notebooks as one, with one parameters cell: the last one's, which holds all of them, in first place."""
     parts = [jupytext.read(notebook_sources() / name) for name in NOTEBOOKS]
     first = parts[0]
     last_parameters = next(c for c in parts[-1].cells if _is_parameters(c))
     cells = [last_parameters if _is_parameters(c) else c for c in first.cells]
     cells += [c for part in parts[1:] for c in part.cells if not _is_parameters(c)]
-    joined = nbformat.v4.new_notebook(cells=cells, metadata=first.metadata)
+    joined: NotebookNode = nbformat.v4.new_notebook(cells=cells, metadata=first.metadata)
     for number, cell in enumerate(joined.cells):
         cell["id"] = f"cell-{number:02d}"
     return joined
@@ -75,7 +75,7 @@ def execute(config: RunConfig, folder: Path | None = None, *, progress: bool = T
 
     Raises
     ------
-    RunFailed
+    RunError
         The notebook ended with an error; the executed notebook, the traceback and the last checkpoint are kept.
     CviError
         Something is wrong before anything is written.
@@ -122,7 +122,7 @@ def _run_notebook(config: RunConfig, directory: RunDirectory, progress: bool) ->
         raise _failure(directory, type(error).__name__, "the kernel died", str(error)) from None
 
 
-def _failure(directory: RunDirectory, name: str, value: str, trace: str) -> RunFailed:
+def _failure(directory: RunDirectory, name: str, value: str, trace: str) -> RunError:
     errors = {c.__name__: c for c in _subclasses(CviError)}
     interrupted = name == "KeyboardInterrupt"
     status = _status(directory)
@@ -136,7 +136,8 @@ def _failure(directory: RunDirectory, name: str, value: str, trace: str) -> RunF
     directory.note(replace(status, state="interrupted" if interrupted else "failed", error=sentence, pid=0))
     code = EXIT_INTERRUPTED if interrupted else errors[name].exit_code if name in errors else 1
     where = "" if interrupted else f" (notebook and traceback are in {directory.path})"
-    return RunFailed(f"run {directory.run_id!r} stopped while {status.stage or 'starting'}: {sentence}{where}", directory, code)
+    stage = status.stage or "starting"
+    return RunError(f"run {directory.run_id!r} stopped in stage {stage}: {sentence}{where}", directory, code)
 
 
 def _subclasses(kind: type[CviError]) -> Iterator[type[CviError]]:
@@ -195,24 +196,19 @@ def _follow(directory: RunDirectory, progress: bool) -> Iterator[None]:
 
 
 def _watch(directory: RunDirectory, stop: threading.Event) -> None:
-    stage, bar = "", None
+    stage, bar = "", tqdm(disable=True)
     while True:
         last_look = stop.wait(0.5)
         status = _status(directory)
-        if status.stage != stage:
-            if bar is not None:
-                bar.update(bar.total - bar.n)
-                bar.close()
+        if status.stage and status.stage != stage:
+            bar.close()
             stage = status.stage
-            training = stage == "training"
-            bar = tqdm(total=status.total or 1, desc=stage, unit=" images" if training else " steps", dynamic_ncols=True)
-        if bar is not None:
-            bar.total = max(status.total, 1)
-            bar.update(min(status.images, bar.total) - bar.n)
-            bar.set_postfix_str(_postfix(status))
+            unit = " images" if stage == "training" else " steps"
+            bar = tqdm(total=max(status.total, 1), initial=status.images, desc=stage, unit=unit, dynamic_ncols=True)
+        bar.set_postfix_str(_postfix(status), refresh=False)
+        bar.update(status.images - bar.n)
         if last_look:
-            if bar is not None:
-                bar.close()
+            bar.close()
             return
 
 

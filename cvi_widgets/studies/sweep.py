@@ -9,7 +9,7 @@ from pathlib import Path
 from cvi_widgets.config import RunConfig
 from cvi_widgets.errors import CviError
 from cvi_widgets.results import RunDirectory
-from cvi_widgets.studies.execute import EXIT_INTERRUPTED, RunFailed, execute
+from cvi_widgets.studies.execute import EXIT_INTERRUPTED, RunError, execute
 from cvi_widgets.studies.grid import StudyConfig
 
 
@@ -33,7 +33,7 @@ def run_study(
 
     Raises
     ------
-    RunFailed
+    RunError
         Only for Ctrl-C; every other failure becomes an `Outcome` with its sentence.
     """
     configs = list(study.runs())
@@ -44,7 +44,7 @@ def run_study(
         directory = RunDirectory.of(config, folder)
         try:
             execute(config, folder, progress=progress)
-        except RunFailed as error:
+        except RunError as error:
             if error.exit_code == EXIT_INTERRUPTED:
                 raise
             outcomes.append(Outcome(directory.run_id, directory.report, str(error)))
