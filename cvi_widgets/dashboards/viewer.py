@@ -47,7 +47,9 @@ def dashboard(run: RunLike) -> pn.viewable.Viewable:
     """A viewer of `run`: shown inline as a cell's last value, or served by `cvi_widgets.dashboards.serve`."""
     scrub = _or_message(lambda: scrubber(run), "The latent scrubber")
     return pn.Column(
-        pn.pane.HTML(f"<h2 style='{_STYLE}; font-size: 20px'>{escape(run.config.run_id)}</h2>"),
+        pn.pane.HTML(
+            f"<h2 style='{_STYLE}; font-size: 20px'>{escape(str(getattr(run, 'run_id', run.config.run_id)))}</h2>"
+        ),
         pn.Tabs(("Latents", scrub), *_map_tabs(run.results), dynamic=True, sizing_mode="stretch_width"),
         sizing_mode="stretch_width",
         max_width=1160,

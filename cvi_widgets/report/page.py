@@ -60,7 +60,7 @@ def html(run: RunLike) -> str:
         facts=facts(source),
         settings=settings_table(source.config),
         config=source.config,
-        run_id=source.config.run_id,
+        run_id=source.run_id,
         made=str(source.tree.attrs.get("created_at") or source.status.get("updated") or "")[:10],
         palettes=Markup(script_safe(json.dumps(SCHEMES, separators=(",", ":")))),
         style=Markup(_static("page.css")),

@@ -47,7 +47,7 @@ def facts(source: Source) -> tuple[Fact, ...]:
     parallel = f", {count(int(threads), 'thread')}" if threads else ""
     made = str(attrs.get("created_at") or status.get("updated") or status.get("started") or "")
     lines = [
-        Fact("Run", config.run_id, code=True),
+        Fact("Run", source.run_id, code=True),
         Fact("Study", config.study),
         Fact("Made", made.replace("T", " ").replace("+00:00", " UTC")),
         Fact(

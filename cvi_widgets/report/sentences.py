@@ -40,7 +40,7 @@ def opening(source: Source) -> str:
         parts.append(f"the model rebuilds images it has never seen at {number(mean)} nats each")
         if latent is not None and "active" in latent:
             alive = actives(latent)
-            parts.append(f"and uses {int(alive.sum())} of its {len(alive)} latents")
+            parts.append(f"and uses {int(alive.sum()) or 'none'} of its {len(alive)} latents")
     first = f"{' '.join(parts)}." if len(parts) > 1 else ""
     second = ""
     if latent is not None and "slope" in latent:

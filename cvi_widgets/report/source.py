@@ -61,6 +61,14 @@ class Source:
         status = self.run.status
         return asdict(status) if is_dataclass(status) and not isinstance(status, type) else dict(status)
 
+    @cached_property
+    def run_id(self) -> str:
+        """Name of the run: its own, else the store's, else what its settings give.
+
+        Settings that a later version adds would change the last one.
+        """
+        return str(getattr(self.run, "run_id", "") or self.tree.attrs.get("run_id") or self.config.run_id)
+
     def group(self, *names: str) -> xr.Dataset | None:
         """The first of these groups that the store has and that holds variables, in memory; None without one."""
         for name in names:

@@ -98,7 +98,7 @@ def finish(plot: Any, element: Any) -> None:
             major_label_text_font=font,
             major_label_text_color=TEXT,
             major_label_text_font_size="11px",
-            ticker=BasicTicker(desired_num_ticks=3),
+            ticker=BasicTicker(desired_num_ticks=4),
             title_text_font=font,
             title_text_font_style="normal",
             title_text_font_size="11.5px",

@@ -115,3 +115,14 @@ def test_opening_needs_nothing_but_says_what_there_is(synthetic: ModuleType, tmp
     assert sentences.opening(Source(synthetic.synthetic_run(tmp_path, without=everything))) == ""
     full = sentences.opening(Source(synthetic.synthetic_run(tmp_path)))
     assert "130,000 images" in full and "5 of its 10 latents" in full and "to the left" in full
+
+
+def test_a_run_keeps_its_name_when_settings_are_added_later(run: Any) -> None:
+    class Named:
+        run_id = "dsprites-beta_vae-b4-s0-00000000"
+        config, results, data, directory, status = run.config, run.results, run.data, run.directory, run.status
+
+    source = Source(Named())
+    assert source.run_id == Named.run_id
+    assert provenance.facts(source)[0].value == Named.run_id
+    assert Source(run).run_id == run.config.run_id

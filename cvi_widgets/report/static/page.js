@@ -154,10 +154,10 @@
     function told(before, after) {
       const a = measure(before), b = measure(after), said = [];
       const dx = b.x - a.x, dy = b.y - a.y, grown = 100 * (b.mass / a.mass - 1);
-      if (Math.abs(dx) >= 0.3) said.push(`${Math.abs(dx).toFixed(1)} px to the ${dx > 0 ? "right" : "left"}`);
-      if (Math.abs(dy) >= 0.3) said.push(`${Math.abs(dy).toFixed(1)} px ${dy > 0 ? "down" : "up"}`);
+      if (Math.abs(dx) >= 0.3) said.push(`${Math.abs(dx).toFixed(1)}\u00a0px to the ${dx > 0 ? "right" : "left"}`);
+      if (Math.abs(dy) >= 0.3) said.push(`${Math.abs(dy).toFixed(1)}\u00a0px ${dy > 0 ? "down" : "up"}`);
       const moved = said.length ? `moves the picture ${said.join(" and ")}` : "leaves the picture where it is";
-      const size = Math.abs(grown) >= 3 ? `, and makes it ${Math.abs(grown).toFixed(0)} % ${grown > 0 ? "larger" : "smaller"}` : "";
+      const size = Math.abs(grown) >= 3 ? `, and makes it ${Math.abs(grown).toFixed(0)}\u00a0% ${grown > 0 ? "larger" : "smaller"}` : "";
       let sum = 0;
       for (let i = 0; i < before.length; i++) sum += ((after[i] - before[i]) / 255) ** 2;
       return `${moved}${size}. Distance from the untouched picture: ${Math.sqrt(sum).toFixed(1)}.`;
