@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cvi_widgets.errors import CviError
     from cvi_widgets.interventions import Intervention, intervene_input, intervene_latent, mediate, patch, wrap
     from cvi_widgets.runs import Run, intervene_stage, open_run, report_stage, start_run, train_stage
-    from cvi_widgets.studies.execute import run_flat as run
+    from cvi_widgets.studies.runner import run_flat as run
 
 _HOMES = {
     "RunConfig": "config",
@@ -35,7 +35,7 @@ _HOMES = {
     "train_stage": "runs",
     "intervene_stage": "runs",
     "report_stage": "runs",
-    "run": "studies.execute:run_flat",
+    "run": "studies.runner:run_flat",
     "dashboard": "dashboards",
     "setup": "dashboards",
 }

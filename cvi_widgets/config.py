@@ -34,7 +34,7 @@ class DataConfig(_Section):
 
 
 class _ModelSection(_Section):
-    network: Literal["paper", "dlib"] = "paper"
+    network: Literal["paper", "dlib", "slim"] = "paper"
     latents: int = Field(10, ge=1, le=512)
     reconstruction: Literal["bernoulli", "gaussian"] = "bernoulli"
 
@@ -66,7 +66,9 @@ class TrainingConfig(_Section):
     lr_warmup: int = Field(0, ge=0, description="images over which the learning rate rises linearly from zero")
     lr_decay: float = Field(0.0, ge=0, le=1, description="last share of the image budget over which it falls to zero")
     kl_warmup: int = Field(0, ge=0, description="images over which the KL weight rises linearly from zero")
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16 is faster only on processors that compute in it; `cvi doctor` says"
+    )
     test_images: int = Field(10_000, ge=16, description="held-out images, never trained on")
     checkpoint_seconds: float = Field(10.0, gt=0)
 

@@ -11,12 +11,16 @@ from collections.abc import Callable, Mapping
 
 from cvi_widgets.config import ModelConfig
 from cvi_widgets.errors import ConfigError
-from cvi_widgets.models import dlib, paper
+from cvi_widgets.models import dlib, paper, slim
 from cvi_widgets.models.vae import GaussianVAE, ImageShape, Networks, Output, Posterior
 
 __all__ = ["NETWORKS", "GaussianVAE", "ImageShape", "Networks", "Output", "Posterior", "build"]
 
-NETWORKS: Mapping[str, Callable[[int, ImageShape], Networks]] = {"paper": paper.networks, "dlib": dlib.networks}
+NETWORKS: Mapping[str, Callable[[int, ImageShape], Networks]] = {
+    "paper": paper.networks,
+    "dlib": dlib.networks,
+    "slim": slim.networks,
+}
 CHANNELS = (1, 3)
 SIDES = (32, 64)
 

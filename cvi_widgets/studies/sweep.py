@@ -9,8 +9,8 @@ from pathlib import Path
 from cvi_widgets.config import RunConfig
 from cvi_widgets.errors import CviError
 from cvi_widgets.results import RunDirectory
-from cvi_widgets.studies.execute import EXIT_INTERRUPTED, RunError, execute
 from cvi_widgets.studies.grid import StudyConfig
+from cvi_widgets.studies.runner import EXIT_INTERRUPTED, RunError, execute
 
 
 @dataclass(frozen=True)
