@@ -59,10 +59,10 @@ MODELS: Mapping[str, type[_ModelSection]] = {"vae": VAEConfig, "beta_vae": BetaV
 class TrainingConfig(_Section):
     """The budget ends training: `images` seen, or `seconds` of training if that comes first."""
 
-    images: int = Field(130_000, ge=1)
+    images: int = Field(19_200_000, ge=1)
     seconds: float | None = Field(None, gt=0)
     batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
     lr_warmup: int = Field(0, ge=0, description="images over which the learning rate rises linearly from zero")
     lr_decay: float = Field(0.0, ge=0, le=1, description="last share of the image budget over which it falls to zero")
     kl_warmup: int = Field(0, ge=0, description="images over which the KL weight rises linearly from zero")
@@ -91,9 +91,12 @@ class InterventionConfig(_Section):
         return self
 
 
+_QUICK = {"network": "slim", "batch_size": 32, "learning_rate": 1e-3}
 PRESETS: Mapping[PresetName, Mapping[str, object]] = {
     "smoke": {
-        "images": 3_200,
+        **_QUICK,
+        "images": 6_400,
+        "kl_warmup": 3_200,
         "test_images": 512,
         "examples": 32,
         "pairs": 24,
@@ -101,20 +104,18 @@ PRESETS: Mapping[PresetName, Mapping[str, object]] = {
         "steps": 5,
         "draws": 200,
     },
-    "demo": {},
+    # beta-VAE, beta 4, dSprites: 71 held-out nats (58 at z = mu) after 200,000 images, where the paper's network at the
+    # same rates has 86 (70) after the 96,000 images it sees in the same time.
+    "demo": {**_QUICK, "images": 200_000, "lr_warmup": 3_200, "lr_decay": 0.4, "kl_warmup": 20_000},
     "paper": {
         "images": 19_200_000,
-        "learning_rate": 1e-4,
-        "lr_decay": 0.0,
-        "lr_warmup": 0,
-        "kl_warmup": 0,
         "examples": 200,
         "pairs": 512,
         "mediation_pairs": 256,
         "checkpoint_seconds": 60.0,
     },
 }
-"""What each preset sets differently from the defaults, which are those of the demo."""
+"""What each preset sets differently from the defaults, which are those of disentanglement_lib's study."""
 
 _SECTIONS: Mapping[str, type[_Section]] = {
     "data": DataConfig,

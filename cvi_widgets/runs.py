@@ -264,6 +264,9 @@ def intervene_stage(run: Run, *, progress: bool = True) -> Run:
     """Run the four kinds of intervention on the trained model and store activations, effects and metrics."""
     begun = time.perf_counter()
     settings, store, seed = run.config.intervention, run.files.store, run.config.seed
+    if has_group(store, "metrics/run"):
+        # Written last of all.
+        return run
     shown = run.split.test[: settings.examples]
     images = run.data.images(shown, dtype="float32")
     rng = np.random.default_rng([seed, 1])
@@ -295,12 +298,11 @@ def intervene_stage(run: Run, *, progress: bool = True) -> Run:
     if isinstance(run.data, datasets.CausalData) and not has_group(store, "effects/graph"):
         write_group(store, "effects/graph", datasets.measure_effects(run.data, seed=seed))
     _say(run, progress, "metrics", len(steps) + 1)
-    if not has_group(store, "metrics/run"):
-        groups = {name: read_group(store, name).load() for name in (*_TRAINED, *_MEASURED[:-1])}
-        tables = metrics.summarise(groups, run.data.factor_values, draws=settings.draws, seed=seed)
-        for name in sorted(tables, key=lambda n: n == "metrics/run"):
-            write_group(store, name, tables[name])
-    run.note(seconds={**run.status.seconds, "intervention stage": elapsed(begun)})
+    groups = {name: read_group(store, name).load() for name in (*_TRAINED, *_MEASURED[:-1])}
+    tables = metrics.summarise(groups, run.data.factor_values, draws=settings.draws, seed=seed)
+    for name in sorted(tables, key=lambda n: n == "metrics/run"):
+        write_group(store, name, tables[name])
+    run.note(images=len(steps) + 2, seconds={**run.status.seconds, "intervention stage": elapsed(begun)})
     return run
 
 
@@ -309,10 +311,11 @@ def report_stage(run: Run, *, progress: bool = True) -> Run:
     from cvi_widgets import report
 
     begun = time.perf_counter()
-    _say(run, progress, "report", 0, stage="report")
+    run.note(stage="report", total=1)
+    _say(run, progress, "writing report.html", 0, stage="report")
     seal(run.files.store, root_attributes(run.config))
     report.build(run, run.files.report)
-    run.note(seconds={**run.status.seconds, "report stage": elapsed(begun)})
+    run.note(images=1, seconds={**run.status.seconds, "report stage": elapsed(begun)})
     return run
 
 

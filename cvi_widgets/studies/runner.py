@@ -201,6 +201,7 @@ def _watch(directory: RunDirectory, stop: threading.Event) -> None:
         last_look = stop.wait(0.5)
         status = _status(directory)
         if status.stage and status.stage != stage:
+            bar.update((bar.total or 0) - bar.n)
             bar.close()
             stage = status.stage
             unit = " images" if stage == "training" else " steps"
