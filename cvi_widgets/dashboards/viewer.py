@@ -80,7 +80,7 @@ def scrubber(run: RunLike) -> pn.viewable.Viewable:
         )
         for i, (z, a) in enumerate(zip(posterior["latent"].values, alive, strict=True))
     ]
-    reset = pn.widgets.Button(label="Let it be", width=110)
+    reset = pn.widgets.Button(label="Reset", width=110)
     telling = pn.pane.HTML("", min_height=24, sizing_mode="stretch_width")
     state = {"silent": False}
 
