@@ -55,7 +55,8 @@ class RunDirectory:
     @classmethod
     def of(cls, config: RunConfig, folder: Path | None = None) -> RunDirectory:
         """The directory this configuration has under `folder` (default: the runs folder)."""
-        return cls(Path(folder or runs_dir()) / config.study / config.run_id)
+        # Absolute, because executing a notebook may change this process's working directory.
+        return cls(Path(folder or runs_dir()).absolute() / config.study / config.run_id)
 
     @property
     def partial(self) -> Path:
@@ -175,7 +176,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def list_runs(folder: Path | None = None) -> Iterator[RunDirectory]:
     """Every run below `folder` (default: the runs folder), newest first, unfinished ones included."""
-    root = Path(folder or runs_dir())
+    root = Path(folder or runs_dir()).absolute()
     found: dict[Path, float] = {}
     for path in root.glob("*/*/config.json"):
         run = path.parent

@@ -102,7 +102,7 @@ def _run_notebook(config: RunConfig, directory: RunDirectory, progress: bool) ->
         "dataset": config.data.dataset,
         "model": config.model.model,
         "settings": {k: v for k, v in config.flat().items() if k not in ("dataset", "model")},
-        "folder": str(directory.final.parents[1].absolute()),
+        "folder": str(directory.final.parents[1]),
         "publish": False,
     }
     try:
@@ -113,7 +113,6 @@ def _run_notebook(config: RunConfig, directory: RunDirectory, progress: bool) ->
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                cwd=str(directory.path),
             )
     except PapermillExecutionError as error:
         raise _failure(directory, str(error.ename), str(error.evalue), str(error)) from None

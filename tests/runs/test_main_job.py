@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,14 +28,15 @@ SETTINGS = ("--preset", "smoke", "--images", "9600", "--checkpoint-seconds", "0.
 CONFIG = RunConfig.of("dsprites", "beta_vae", beta=4.0, preset="smoke", images=9600, checkpoint_seconds=0.2, threads=1)
 
 
-def _command(home: Path, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+def _command(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command with a home that is named relative to where the person stands."""
     return subprocess.Popen(
         [sys.executable, "-c", "from cvi_widgets.cli import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "CVI_HOME": str(home)},
-        cwd=cwd or home,
+        env={**os.environ, "CVI_HOME": home.name},
+        cwd=home.parent,
     )
 
 
@@ -76,6 +78,10 @@ def straight(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     code, output = _finish(_command(home, "run", "dsprites", "beta_vae", "--beta", "4", *SETTINGS))
     assert code == 0, output
     assert CONFIG.run_id in output
+    bars = re.findall(r"training: +(\d+)%.*?(\S+) images/s", output)
+    shown = [int(percent) for percent, _ in bars]
+    assert shown == sorted(shown) and shown[0] < 50 and shown[-1] == 100, output
+    assert not [speed for _, speed in bars if speed.startswith("-")], output
     return Run(RunDirectory.of(CONFIG, home / "runs"))
 
 
