@@ -21,6 +21,7 @@ dataset = "dsprites"
 model = "beta_vae"
 settings = {"beta": 4.0, "seed": 0, "preset": "smoke"}
 folder = None
+interactive = True
 
 # %%
 import cvi_widgets as cvi
@@ -47,7 +48,7 @@ pd.DataFrame({"factor": run.data.factor_names, "values": run.data.factor_sizes})
 # checkpoint and ends with the same numbers.
 
 # %%
-run = cvi.train_stage(run)
+run = cvi.train_stage(run, progress=interactive)
 
 # %%
 cvi.views.training_curves(run.results["training"].to_dataset())

@@ -22,18 +22,20 @@ dataset = "dsprites"
 model = "beta_vae"
 settings = {"beta": 4.0, "seed": 0, "preset": "smoke"}
 folder = None
+interactive = True
 
 # %%
 import cvi_widgets as cvi
 
 cvi.setup()
-run = cvi.train_stage(cvi.start_run(cvi.RunConfig.of(dataset, model, **settings), folder))
+run = cvi.start_run(cvi.RunConfig.of(dataset, model, **settings), folder)
+run = cvi.train_stage(run, progress=interactive)
 
 # %%
 run.model.sites()
 
 # %%
-run = cvi.intervene_stage(run)
+run = cvi.intervene_stage(run, progress=interactive)
 
 # %% [markdown]
 # ## Input: change one factor, hold the rest

@@ -21,20 +21,21 @@ dataset = "dsprites"
 model = "beta_vae"
 settings = {"beta": 4.0, "seed": 0, "preset": "smoke"}
 folder = None
-publish = True
+interactive = True
 
 # %%
 import cvi_widgets as cvi
 
 cvi.setup()
 run = cvi.start_run(cvi.RunConfig.of(dataset, model, **settings), folder)
-run = cvi.intervene_stage(cvi.train_stage(run))
+run = cvi.train_stage(run, progress=interactive)
+run = cvi.intervene_stage(run, progress=interactive)
 
 # %%
 run.results["metrics/run"].to_dataset().to_dataframe().drop(columns="convention").round(3)
 
 # %%
-run = cvi.report_stage(run)
-if publish:
+run = cvi.report_stage(run, progress=interactive)
+if interactive:
     run = run.publish()
 print(run.report)

@@ -28,8 +28,14 @@ def command(config: RunConfig) -> str:
     """The command line that makes this run again."""
     words = ["cvi", "run", config.data.dataset, config.model.model]
     for name, value in chosen_settings(config).items():
-        words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        words += [f"--{name.replace('_', '-')}", _exact(value)]
     return shlex.join(words)
+
+
+def _exact(value: object) -> str:
+    """Short where that loses nothing: a rounded setting would make another run."""
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def call(config: RunConfig) -> str:

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from cvi_widgets import data as datasets
 from cvi_widgets.config import RunConfig
 from cvi_widgets.errors import CviError, StoreError
+from cvi_widgets.report.provenance import chosen_settings
 from cvi_widgets.results import RunDirectory, RunStatus
 from cvi_widgets.results.directory import now
 from cvi_widgets.runs import Run
@@ -101,9 +102,9 @@ def _run_notebook(config: RunConfig, directory: RunDirectory, progress: bool) ->
     parameters = {
         "dataset": config.data.dataset,
         "model": config.model.model,
-        "settings": {k: v for k, v in config.flat().items() if k not in ("dataset", "model")},
+        "settings": chosen_settings(config),
         "folder": str(directory.final.parents[1]),
-        "publish": False,
+        "interactive": False,
     }
     try:
         with _follow(directory, progress), _interrupts_go_to_the_kernel(directory):

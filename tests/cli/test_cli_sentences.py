@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 from cvi_widgets.cli import main, parse_settings
+from cvi_widgets.config import RunConfig
 from cvi_widgets.errors import ConfigError
+from cvi_widgets.report.provenance import command
 
 
 def _cvi(home: Path, *arguments: str) -> tuple[int, str]:
@@ -133,3 +136,18 @@ def test_values_are_read_as_numbers_words_and_nothing_else() -> None:
     assert parse_settings(["--data-path", "007", "--study", "1"]) == {"data_path": "007", "study": "1"}
     with pytest.raises(ConfigError, match="'x' is unexpected"):
         parse_settings(["x"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"preset": "smoke"},
+        {"beta": 1 / 3, "learning_rate": 1.23456789e-3, "seed": 7, "study": "3"},
+        {"preset": "paper", "precision": "bfloat16", "threads": 2, "data_path": "/a b/c.npz", "dataset": "scm-dsprites"},
+    ],
+)
+def test_the_command_a_report_prints_makes_the_same_run(settings: dict[str, object]) -> None:
+    config = RunConfig.of(**{"dataset": "dsprites", "model": "beta_vae", **settings})
+    words = shlex.split(command(config))
+    assert words[:2] == ["cvi", "run"]
+    assert RunConfig.of(words[2], words[3], **parse_settings(words[4:])) == config

@@ -117,6 +117,7 @@ def test_the_notebook_is_the_three_notebooks_executed_without_an_error(straight:
     assert sum("parameters" in c.metadata.tags for c in code) == 1
     injected = next(c.source for c in code if "injected-parameters" in c.metadata.tags)
     assert '"beta": 4.0' in injected
+    assert not [o for c in code for o in c.outputs if o.output_type == "stream" and "training:" in o.text]
     drawn = [o for c in code for o in c.outputs if "text/html" in o.get("data", {})]
     assert len(drawn) >= 7
     assert straight.files.notebook.stat().st_size < 15e6

@@ -64,7 +64,7 @@ def test_the_joined_notebook_has_one_parameters_cell_with_every_parameter() -> N
     notebook = runner.joined_notebook()
     tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
-    for name in ("dataset", "model", "settings", "folder", "publish"):
+    for name in ("dataset", "model", "settings", "folder", "interactive"):
         assert f"\n{name} = " in f"\n{tagged[0].source}"
     headings = [c.source.splitlines()[0] for c in notebook.cells if c.source.startswith("# ")]
     assert headings == ["# 1. Train", "# 2. Intervene", "# 3. Report"]
