@@ -143,7 +143,7 @@ def test_values_are_read_as_numbers_words_and_nothing_else() -> None:
     [
         {"preset": "smoke"},
         {"beta": 1 / 3, "learning_rate": 1.23456789e-3, "seed": 7, "study": "3"},
-        {"preset": "paper", "precision": "bfloat16", "threads": 2, "data_path": "/a b/c.npz", "dataset": "scm-dsprites"},
+        {"preset": "paper", "precision": "bfloat16", "threads": 2, "data_path": "/a b.npz", "dataset": "scm-dsprites"},
     ],
 )
 def test_the_command_a_report_prints_makes_the_same_run(settings: dict[str, object]) -> None:
