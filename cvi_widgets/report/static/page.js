@@ -3,8 +3,8 @@
   const root = document.documentElement;
   const palettes = JSON.parse(document.getElementById("palettes").textContent);
   const ink = {
-    light: { text: "#4b5058", strong: "#1b1d22", grid: "#8a8f98" },
-    dark: { text: "#b6bac3", strong: "#ecebe6", grid: "#5c626d" },
+    light: { page: "#fbfaf7", text: "#4b5058", strong: "#1b1d22", grid: "#8a8f98" },
+    dark: { page: "#13151a", text: "#b6bac3", strong: "#ecebe6", grid: "#5c626d" },
   };
 
   // --- scheme: the reader's system decides, the button overrules, printing is always light
@@ -15,6 +15,8 @@
   const scheme = () => chosen || (dark.matches ? "dark" : "light");
 
   const changes = {
+    // Filled, because Bokeh clears nothing under a transparent border: what it drew before it knew its width would stay.
+    Figure: (m, c) => ({ border_fill_color: c.page }),
     Axis: (m, c) => ({ axis_label_text_color: c.text, major_label_text_color: c.text }),
     Title: (m, c) => ({ text_color: c.strong }),
     Legend: (m, c) => ({ label_text_color: c.text }),
