@@ -6,6 +6,7 @@ thread; it lives per module, so that modules that run notebooks (which start loo
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -117,3 +119,21 @@ def local_page(browser: Any) -> Iterator[Any]:
     allowed = re.compile(f"{IN_THE_FILE.pattern}|{LOCALHOST.pattern}")
     with watched_page(browser, allowed, offline=False) as page:
         yield page
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    """The module that makes synthetic runs; loaded by its path, since test folders are no packages."""
+    path = Path(__file__).parent / "report" / "synthetic.py"
+    spec = importlib.util.spec_from_file_location("cvi_tests_synthetic", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def run(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One synthetic run with a known causal graph, read by the tests of views, reports and dashboards."""
+    return synthetic.synthetic_run(tmp_path_factory.mktemp("run"), scm=True)
