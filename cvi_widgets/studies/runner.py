@@ -114,6 +114,8 @@ def _run_notebook(config: RunConfig, directory: RunDirectory, progress: bool) ->
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
+                # Without this a kernel warns at every start that its messages, which stay on this machine, are plain.
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
     except PapermillExecutionError as error:
         raise _failure(directory, str(error.ename), str(error.evalue), str(error)) from None

@@ -78,6 +78,7 @@ def straight(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     code, output = _finish(_command(home, "run", "dsprites", "beta_vae", "--beta", "4", *SETTINGS))
     assert code == 0, output
     assert CONFIG.run_id in output
+    assert "WARNING" not in output
     bars = re.findall(r"training: +(\d+)%.*?(\S+) images/s", output)
     shown = [int(percent) for percent, _ in bars]
     assert shown == sorted(shown) and shown[0] < 50 and shown[-1] == 100, output
