@@ -135,7 +135,7 @@ def _bfloat16() -> Iterator[Check]:
         return
     fast = bool(words & _BFLOAT16_FLAGS)
     detail = "in this processor" if fast else "not in this processor, so on the CPU it is slower than float32"
-    yield Check("bfloat16", fast, detail, "train with `--precision float32`.", required=False)
+    yield Check("bfloat16", fast, detail, "leave `--precision` at its default, float32.", required=False)
 
 
 def _folder(name: str, folder: Path, needed: float) -> Check:
