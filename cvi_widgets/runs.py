@@ -366,8 +366,3 @@ def _reporter(run: Run, bar: Any) -> Any:
             bar(p)
 
     return report
-
-
-def remove_run(run: str | os.PathLike[str]) -> None:
-    """Delete a run, finished or not."""
-    find_run(run).remove()
