@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from cvi_widgets.data import load
     from cvi_widgets.errors import CviError
     from cvi_widgets.interventions import Intervention, intervene_input, intervene_latent, mediate, patch, wrap
-    from cvi_widgets.runs import Run, intervene_stage, open_run, report_stage, start_run, train_stage
+    from cvi_widgets.runs import Run, open_run, start_run
+    from cvi_widgets.stages import intervene_stage, report_stage, train_stage
     from cvi_widgets.studies.runner import run_flat as run
 
 _HOMES = {
@@ -32,9 +33,9 @@ _HOMES = {
     "Run": "runs",
     "open_run": "runs",
     "start_run": "runs",
-    "train_stage": "runs",
-    "intervene_stage": "runs",
-    "report_stage": "runs",
+    "train_stage": "stages",
+    "intervene_stage": "stages",
+    "report_stage": "stages",
     "run": "studies.runner:run_flat",
     "dashboard": "dashboards",
     "setup": "dashboards",

@@ -16,6 +16,7 @@ LAYERS = (
     ("views", "training", "interventions"),
     ("report",),
     ("runs",),
+    ("stages",),
     ("dashboards",),
     ("studies", "doctor"),
     ("cli",),
