@@ -7,6 +7,8 @@ the encoder ends in 128 x 8 x 8 = 8192 features. Take it to compare with the pap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cvi_widgets.models import layers
 from cvi_widgets.models.vae import ImageShape, Networks
 
@@ -15,7 +17,12 @@ CHANNELS = (32, 64, 128)
 
 def networks(latents: int, image_shape: ImageShape) -> Networks:
     """Encoder and decoder for square images whose side is a multiple of 8."""
+    return mirrored(CHANNELS, latents, image_shape)
+
+
+def mirrored(widths: Sequence[int], latents: int, image_shape: ImageShape) -> Networks:
+    """Convolutions of these widths, and the same transposed in reverse order."""
     channels, size, _ = image_shape
-    encoder, features = layers.encoder(channels, size, [layers.Conv(c) for c in CHANNELS], widths=[])
-    decoder = layers.decoder(latents, size, widths=[], channels=[*reversed(CHANNELS), channels])
+    encoder, features = layers.encoder(channels, size, [layers.Conv(c) for c in widths], widths=[])
+    decoder = layers.decoder(latents, size, widths=[], channels=[*reversed(widths), channels])
     return Networks(encoder, features, decoder)

@@ -6,7 +6,7 @@ it is, image for image, as good. Take `paper` to compare with the published stud
 
 from __future__ import annotations
 
-from cvi_widgets.models import layers
+from cvi_widgets.models import paper
 from cvi_widgets.models.vae import ImageShape, Networks
 
 CHANNELS = (16, 32, 64)
@@ -14,7 +14,4 @@ CHANNELS = (16, 32, 64)
 
 def networks(latents: int, image_shape: ImageShape) -> Networks:
     """Encoder and decoder for square images whose side is a multiple of 8."""
-    channels, size, _ = image_shape
-    encoder, features = layers.encoder(channels, size, [layers.Conv(c) for c in CHANNELS], widths=[])
-    decoder = layers.decoder(latents, size, widths=[], channels=[*reversed(CHANNELS), channels])
-    return Networks(encoder, features, decoder)
+    return paper.mirrored(CHANNELS, latents, image_shape)
