@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -193,9 +192,7 @@ def summary(tree: xr.DataTree) -> str:
 
 def tree_of(groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
     """The same layout in memory, from a mapping of group path to data set."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=UserWarning)
-        return xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups.items()})
+    return xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups.items()})
 
 
 def same_values(a: xr.Dataset, b: xr.Dataset) -> bool:
