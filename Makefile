@@ -40,7 +40,7 @@ lab: .venv/.ready ## JupyterLab on the notebooks
 dashboard: .venv/.ready ## serve the newest run's dashboard on this machine
 	@$(CVI) dashboard
 
-study: .venv/.ready ## run the small example study: several models and seeds, then their comparison
+study: .venv/.ready ## run the small example study: two data sets, two models, a report each
 	@$(CVI) study run smoke
 
 lock: .venv/.ready-dev ## write the versions that .venv holds into constraints.txt

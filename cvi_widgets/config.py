@@ -106,7 +106,8 @@ PRESETS: Mapping[PresetName, Mapping[str, object]] = {
     },
     # beta-VAE, beta 4, dSprites, seed 0: 68.8 held-out nats (50.7 at z = mu) after 180,000 images, where the paper's
     # network at 5e-4 has 85.5 (69.5) after the 96,000 that it sees for a little more processor time. The KL weight
-    # rises slowly: over 20,000 images, as long as it takes to reconstruct at all, it ends at 75.
+    # rises slowly: over 20,000 images, as long as it takes to reconstruct at all, it ended
+    # at 74 to 76.
     "demo": {
         **_QUICK,
         "images": 180_000,
