@@ -90,6 +90,8 @@ def execute(config: RunConfig, folder: Path | None = None, *, progress: bool = T
             return Run(directory)
         with directory.lock():
             directory.begin(config)
+            # What an earlier attempt failed of is no part of the run that succeeds.
+            (directory.partial / "error.txt").unlink(missing_ok=True)
             directory.note(replace(_status(directory), state="running", message="starting", error="", pid=os.getpid()))
         _run_notebook(config, directory, progress)
         return Run(directory).publish()

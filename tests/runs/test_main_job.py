@@ -158,8 +158,10 @@ def test_killed_in_training_and_run_again_it_ends_with_the_same_bits(straight: R
     assert directory.status().images < CONFIG.training.images
     checkpoints = [p for p in (directory.partial / "checkpoint").rglob("*") if p.is_file()]
     assert checkpoints
+    (directory.partial / "error.txt").write_text("of an earlier attempt")
     code, output = _finish(_command(home, *arguments))
     assert code == 0, output
+    assert not (directory.final / "error.txt").exists()
     _assert_same_run(straight, Run(directory))
 
 
