@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cvi_widgets.dashboards import dashboard, setup
     from cvi_widgets.data import load
     from cvi_widgets.errors import CviError
-    from cvi_widgets.interventions import Intervention, intervene_input, intervene_latent, mediate, patch, wrap
+    from cvi_widgets.interventions import Intervention, intervene_input, intervene_latent, mediate, patch, planted, wrap
     from cvi_widgets.runs import Run, open_run, start_run
     from cvi_widgets.stages import intervene_stage, report_stage, train_stage
     from cvi_widgets.studies.runner import run_flat as run
@@ -30,6 +30,7 @@ _HOMES = {
     "intervene_latent": "interventions",
     "patch": "interventions",
     "mediate": "interventions",
+    "planted": "interventions",
     "Run": "runs",
     "open_run": "runs",
     "start_run": "runs",
@@ -60,6 +61,7 @@ __all__ = [
     "objectives",
     "open_run",
     "patch",
+    "planted",
     "report_stage",
     "run",
     "setup",

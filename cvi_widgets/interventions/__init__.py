@@ -9,6 +9,7 @@ from cvi_widgets.interventions.latent import intervene_latent, traversals
 from cvi_widgets.interventions.mediation import contrasts, mediate
 from cvi_widgets.interventions.model import Model, Pass, wrap
 from cvi_widgets.interventions.patching import patch
+from cvi_widgets.interventions.planted import Planted, planted
 from cvi_widgets.interventions.sites import Encoded, Site, SiteMap
 from cvi_widgets.interventions.values import Intervention
 
@@ -26,4 +27,6 @@ __all__ = [
     "patch",
     "mediate",
     "contrasts",
+    "Planted",
+    "planted",
 ]
