@@ -12,6 +12,7 @@ from cvi_widgets.interventions.sites import Site
 from cvi_widgets.metrics.statistics import Interval, bootstrap
 
 LEVEL = 0.95
+Coord = tuple[str, np.ndarray]
 
 
 def variable(dims: Sequence[str], values: ArrayLike, long_name: str, units: str) -> xr.DataArray:
@@ -38,7 +39,42 @@ def mean_over_first(rows: ArrayLike, draws: int, seed: int) -> Interval:
     return bootstrap(rows, draws=draws, seed=seed, level=LEVEL)
 
 
-def unit_coords(sites: Sequence[Site]) -> dict[str, tuple[str, np.ndarray]]:
+def with_spread(
+    name: str, dims: Sequence[str], rows: ArrayLike, long_name: str, units: str, draws: int, seed: int
+) -> dict[str, xr.DataArray]:
+    """Mean over pairs, its 95 % interval, and the standard deviation over pairs.
+
+    Parameters
+    ----------
+    rows : (pair, ...), the dimensions after the first being `dims`; NaN where a pair does not define the quantity
+    """
+    values = np.asarray(rows, np.float64)
+    defined = np.isfinite(values)
+    count = defined.sum(0)
+    mean = np.divide(np.where(defined, values, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
+    square = np.where(defined, (values - mean) ** 2, 0).sum(0)
+    sd = np.sqrt(np.divide(square, count - 1, out=np.full(count.shape, np.nan), where=count > 1))
+    return {
+        **with_interval(name, dims, mean_over_first(values, draws, seed), long_name, units),
+        f"{name}_sd": variable(dims, sd, f"{long_name}, standard deviation over pairs", units),
+    }
+
+
+def group_coords(plan: Sequence[tuple[Site, Sequence[Sequence[int]]]], dim: str = "unit") -> dict[str, Coord]:
+    """Coordinates of a flat dimension of groups of units: number, site, channel (-1 for a group), and the members."""
+    prefix = "" if dim == "unit" else f"{dim}_"
+    rows = [(site.name, group) for site, groups in plan for group in groups]
+    coords: dict[str, Coord] = {
+        dim: (dim, np.arange(len(rows))),
+        f"{prefix}site": (dim, np.array([name for name, _ in rows], dtype=str)),
+        f"{prefix}channel": (dim, np.array([group[0] if len(group) == 1 else -1 for _, group in rows])),
+    }
+    if any(len(group) > 1 for _, group in rows):
+        coords[f"{prefix}members"] = (dim, np.array([" ".join(map(str, group)) for _, group in rows], dtype=str))
+    return coords
+
+
+def unit_coords(sites: Sequence[Site]) -> dict[str, Coord]:
     """Coordinates of the flat `unit` dimension: its number, its site, its channel there."""
     names = np.concatenate([np.full(s.n_units, s.name, dtype=object) for s in sites]).astype(str)
     channels = np.concatenate([np.arange(s.n_units) for s in sites])
@@ -49,7 +85,7 @@ def unit_coords(sites: Sequence[Site]) -> dict[str, tuple[str, np.ndarray]]:
     }
 
 
-def latent_coords(n: int) -> dict[str, tuple[str, np.ndarray]]:
+def latent_coords(n: int) -> dict[str, Coord]:
     """Coordinate of the `latent` dimension."""
     return {"latent": ("latent", np.arange(n))}
 

@@ -64,15 +64,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     flags = [(child, child.training) for child in module.modules()]
     try:
         module.eval()
-        with torch.inference_mode():
+        # Not inference mode: a recorded pass needs composite operations taken apart, which happens above it.
+        with torch.no_grad():
             yield
     finally:
         for child, training in flags:
             child.training = training
 
 
-def _forward_hook(site: Site, edit: Edit) -> Callable[[nn.Module, tuple[object, ...], Tensor], Tensor]:
-    def hook(_module: nn.Module, _args: tuple[object, ...], output: Tensor) -> Tensor:
-        return edited(output, site, edit)
+def _forward_hook(site: Site, edit: Edit) -> Callable[[nn.Module, tuple[object, ...], object], object]:
+    def hook(_module: nn.Module, _args: tuple[object, ...], output: object) -> object:
+        if isinstance(output, Tensor):
+            return edited(output, site, edit)
+        if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+            parts = (edited(output[0], site, edit), *output[1:])
+            # A named tuple takes its fields one by one.
+            return type(output)(*parts) if hasattr(output, "_fields") else parts
+        raise SiteError(
+            f"module {site.module} returned {type(output).__name__} this time, and a tensor when it was wrapped."
+        )
 
     return hook

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.interventions import effects
-from cvi_widgets.interventions.engine import batches, measured_sites
+from cvi_widgets.interventions.engine import batches
 from cvi_widgets.interventions.model import Model
+from cvi_widgets.interventions.outcomes import measured_sites, readout
 from cvi_widgets.interventions.sites import Site
 from cvi_widgets.names import unknown
 
@@ -71,7 +72,7 @@ def intervene_input(
         positions; `base`, `source` (factor, pair); `sd_mu` (latent). Means have `_low` and `_high`.
     """
     chosen = factor_pairs(data, factors, pairs, seed)
-    at = measured_sites(model, sites)
+    at = measured_sites(model, sites, readout(model, "mu"))
     mu_change, unit_change, mu_base = [], [], []
     for pair in chosen.values():
         mu, change, response = _responses(model, data, pair, at)

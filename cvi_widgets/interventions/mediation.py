@@ -22,12 +22,20 @@ from numpy.typing import NDArray
 
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.interventions import effects
-from cvi_widgets.interventions.engine import Method, batches, measured_sites, method_for, paired, swapped_mu
+from cvi_widgets.interventions.engine import (
+    BUDGET,
+    Method,
+    Units,
+    method_for,
+    paired,
+    read,
+    traced,
+    unit_groups,
+)
 from cvi_widgets.interventions.input import factor_pairs, float_images
 from cvi_widgets.interventions.model import Images, Model
-from cvi_widgets.interventions.patching import projection
-from cvi_widgets.interventions.sites import Site
-from cvi_widgets.metrics.statistics import Interval
+from cvi_widgets.interventions.outcomes import Outcome, Readout, measured_sites, readout
+from cvi_widgets.interventions.patching import Plan, decodes, share, unit_changes
 
 if TYPE_CHECKING:
     from cvi_widgets.data.protocol import FactorData
@@ -36,29 +44,49 @@ KINDS = ("total", "direct", "indirect")
 
 
 class Contrasts(NamedTuple):
-    """Signed effects on mu, pair by pair."""
+    """Effects pair by pair, per component of the outcome: signed where a component is one number."""
 
     total: NDArray[np.float32]
-    """(pair, latent)"""
+    """(pair, component)"""
     direct: NDArray[np.float32]
-    """(pair, unit, latent)"""
+    """(pair, unit, component)"""
     indirect: NDArray[np.float32]
-    """(pair, unit, latent)"""
+    """(pair, unit, component)"""
+    mediated: NDArray[np.float64]
+    """(pair, unit): <NIE, TE> / ||TE||^2 over all numbers of the outcome; NaN where there is no total effect"""
 
 
-def contrasts(model: Model, base: Images, source: Images, sites: Sequence[Site], method: Method = "auto") -> Contrasts:
-    """Total, direct and indirect effects on mu of each pair through each unit of `sites`."""
+def contrasts(
+    model: Model,
+    base: Images,
+    source: Images,
+    plan: Plan,
+    outcome: Readout,
+    method: Method = "auto",
+    budget: int = BUDGET,
+) -> Contrasts:
+    """Total, direct and indirect effects of each pair through each group of units."""
     b_images, s_images = paired(model, base, source)
-    total, direct, indirect = [], [], []
-    for b in batches(len(b_images)):
-        x, x_new = b_images[b], s_images[b]
-        mu, mu_new = model.encode(x).mu, model.encode(x_new).mu
-        into_base = torch.cat([swapped_mu(model, site, x, x_new, method) for site in sites])
-        into_source = torch.cat([swapped_mu(model, site, x_new, x, method) for site in sites])
-        total.append((mu_new - mu).cpu())
-        direct.append((into_source - mu).transpose(0, 1).cpu())
-        indirect.append((into_base - mu).transpose(0, 1).cpu())
-    return Contrasts(*(torch.cat(parts).numpy() for parts in (total, direct, indirect)))
+    total, direct, indirect, along, square = [], [], [], [], []
+    start = 0
+    for run in traced(model, b_images, s_images, decode=decodes(outcome, plan), budget=budget):
+        y, y_new = read(run.base, outcome), read(run.source, outcome)
+        b = slice(start, start + len(y))
+        start = b.stop
+        te = y_new - y
+        into_base = unit_changes(model, run.base, b_images[b], run.source, plan, outcome, method, y, te)
+        into_source = unit_changes(model, run.source, s_images[b], run.base, plan, outcome, method, y, te)
+        total.append(outcome.components(te).cpu())
+        direct.append(into_source.components.cpu())
+        indirect.append(into_base.components.cpu())
+        along.append(into_base.along.cpu())
+        square.append(te.flatten(1).double().square().sum(1).cpu())
+    return Contrasts(
+        torch.cat(total).numpy(),
+        torch.cat(direct).numpy(),
+        torch.cat(indirect).numpy(),
+        share(torch.cat(along).numpy(), torch.cat(square).numpy()),
+    )
 
 
 def mediate(
@@ -69,24 +97,28 @@ def mediate(
     seed: int = 0,
     *,
     sites: str | Sequence[str] | None = None,
+    units: Units = "each",
+    outcome: Outcome = "mu",
     method: Method = "auto",
+    budget: int = BUDGET,
     draws: int = 1000,
 ) -> xr.Dataset:
-    """Total, direct and indirect effect of each factor on mu through each unit.
+    """Total, direct and indirect effect of each factor on the outcome through each unit.
 
     Parameters
     ----------
     data : a factor data set, or a mapping from factor to (base images, source images)
     factors : names, or None for all
     pairs : per factor; not used when images are given
-    sites : encoder sites and `latent.mu`; None for all of them after their non-linearities
+    sites, units, outcome, method, budget : as in `patch`
 
     Returns
     -------
     Dataset
-        `effect` (kind, unit, factor, latent), mean absolute effect; `mediated` (unit, factor), mean over pairs of
-        <NIE, TE> / ||TE||^2, the share of the total effect that the unit carries by itself (pairs whose images have the
-        same code are left out); `moving` (factor), how many pairs were left in. Means have `_low` and `_high`.
+        `effect` (kind, unit, factor, latent or outcome), mean absolute effect; `mediated` (unit, factor), mean over
+        pairs of <NIE, TE> / ||TE||^2, the share of the total effect that the unit carries by itself (pairs whose images
+        have the same outcome are left out); `moving` (factor), how many pairs were left in. Means have `_low`, `_high`
+        (95 %) and `_sd` (over pairs).
     """
     if isinstance(data, Mapping):
         names = tuple(data) if factors is None else tuple(factors)
@@ -97,56 +129,57 @@ def mediate(
     else:
         chosen = factor_pairs(data, factors, pairs, seed)
         stacks = {f: (float_images(data, p.base), float_images(data, p.source)) for f, p in chosen.items()}
-    at = measured_sites(model, sites)
-    n_units = sum(s.n_units for s in at)
-    parts: dict[str, list[np.ndarray]] = {n: [] for n in ("value", "low", "high", "share", "share_low", "share_high")}
+    y = readout(model, outcome)
+    plan = [(site, unit_groups(site, units)) for site in measured_sites(model, sites, y)]
+    by_factor = []
     moving, n_pairs = [], []
     for base, source in stacks.values():
-        found = contrasts(model, base, source, at, method)
+        found = contrasts(model, base, source, plan, y, method, budget)
+        by_factor.append(_of_factor(found, y, draws, seed))
+        moving.append(int(np.isfinite(found.mediated[:, 0]).sum()))
         n_pairs.append(len(found.total))
-        total = effects.mean_over_first(np.abs(found.total), draws, seed)
-        direct = effects.mean_over_first(np.abs(found.direct), draws, seed)
-        indirect = effects.mean_over_first(np.abs(found.indirect), draws, seed)
-        for key, t, d, i in zip(("value", "low", "high"), total, direct, indirect, strict=True):
-            parts[key].append(np.stack([np.broadcast_to(t, (n_units, len(t))), d, i]))
-        shares = projection(found.indirect, found.total[:, None, :])
-        moving.append(int(np.isfinite(shares[:, 0]).sum()))
-        share = effects.mean_over_first(shares, draws, seed)
-        for key, value in zip(("share", "share_low", "share_high"), share, strict=True):
-            parts[key].append(value)
-
-    stacked = {k: np.stack(v, axis=2) if v[0].ndim == 3 else np.stack(v, axis=1) for k, v in parts.items()}
-    variables = {
-        **effects.with_interval(
-            "effect",
-            ("kind", "unit", "factor", "latent"),
-            Interval(stacked["value"], stacked["low"], stacked["high"]),
-            "mean absolute effect of the factor on mu",
-            "mu",
-        ),
-        **effects.with_interval(
-            "mediated",
-            ("unit", "factor"),
-            Interval(stacked["share"], stacked["share_low"], stacked["share_high"]),
-            "share of the factor's total effect on mu that goes through the unit",
-            "1",
-        ),
-        "moving": effects.variable(("factor",), np.array(moving), "pairs whose images have different codes", "pairs"),
-    }
-    coords = {
-        "kind": ("kind", np.array(KINDS, dtype=str)),
-        "factor": ("factor", np.array(list(stacks), dtype=str)),
-        **effects.latent_coords(model.n_latents),
-        **effects.unit_coords(at),
-    }
+    joined = xr.concat(by_factor, dim="factor", combine_attrs="override").transpose("kind", "unit", "factor", ...)
+    joined["moving"] = effects.variable(
+        ("factor",), np.array(moving), "pairs whose images have different outcomes", "1"
+    )
+    coords = {"kind": ("kind", np.array(KINDS, dtype=str)), y.dim: (y.dim, y.labels), **effects.group_coords(plan)}
+    coords["factor"] = ("factor", np.array(list(stacks), dtype=str))
     return effects.described(
-        xr.Dataset(variables, coords),
+        joined.assign_coords(coords),
         intervention="one factor of the image is changed; in the direct effect the unit is held at its base value, in "
         "the indirect effect only the unit changes",
         convention="mediated is E <NIE, TE> / ||TE||^2 over pairs with a total effect; units need not sum to 1",
+        outcome=y.name,
         interval="95 % percentile bootstrap over pairs",
         n_pairs=min(n_pairs),
         seed=seed,
         draws=draws,
-        method={site.name: method_for(model, site, method) for site in at},
+        method={site.name: method_for(model, site, y, method) for site, _ in plan},
+    )
+
+
+def _of_factor(found: Contrasts, outcome: Readout, draws: int, seed: int) -> xr.Dataset:
+    total = np.broadcast_to(found.total[:, None], found.direct.shape)
+    kinds = np.abs(np.stack([total, found.direct, found.indirect], axis=1))
+    return xr.Dataset(
+        {
+            **effects.with_spread(
+                "effect",
+                ("kind", "unit", outcome.dim),
+                kinds,
+                f"mean absolute effect of the factor on {outcome.name}",
+                outcome.units,
+                draws,
+                seed,
+            ),
+            **effects.with_spread(
+                "mediated",
+                ("unit",),
+                found.mediated,
+                f"share of the factor's total effect on {outcome.name} that goes through the unit",
+                "1",
+                draws,
+                seed,
+            ),
+        }
     )

@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from cvi_widgets.errors import ConfigError, DataError
+from cvi_widgets.interventions import adapters
 from cvi_widgets.interventions.hooks import Edit, attached, edited, evaluating
 from cvi_widgets.interventions.sites import OUTPUT_SITE, Encoded, Site, SiteMap, discover
 from cvi_widgets.interventions.values import Intervention
@@ -21,29 +22,37 @@ Images = np.ndarray[Any, Any] | Tensor
 """Float32 images (n, channel, y, x), values in [0, 1]."""
 Hooks = Iterable["tuple[str, Edit] | Intervention"]
 NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
+AFTER_MU = ("latent.code", "latent.z")
 BATCH = 64
 """Examples per forward pass: larger batches are slower on a CPU, where their buffers are faulted in anew each pass."""
 
 
 class Pass(NamedTuple):
-    """What one pass gives: posterior (n, latent), the z that was decoded, and the image (n, channel, y, x)."""
+    """What one pass gives.
+
+    mu and logvar (n, latent, ...), the z that was decoded, the image (n, channel, y, x), and of a discrete model the
+    code (n, codebook, ...). logvar is None where the model has none, image where the decoder did not run.
+    """
 
     mu: Tensor
-    logvar: Tensor
+    logvar: Tensor | None
     z: Tensor
-    image: Tensor
+    image: Tensor | None
+    code: Tensor | None = None
 
 
 class Model:
     """A wrapped module; make one with `wrap`.
 
     Everything runs in eval mode, in float32 and without gradients; the module's train/eval flags are put back after
-    each call. z is mu.
+    each call. z is mu; of a discrete model, mu is what enters the quantiser and z what leaves it.
 
     Attributes
     ----------
     module : the torch module, unchanged
     image_shape : (channel, y, x)
+    latent_shape : (latent, ...) of mu
+    through : functions applied at sites that are no module's output, by site; `hooks.attached` fills it
     """
 
     def __init__(
@@ -52,12 +61,16 @@ class Model:
         encode: Callable[[Tensor], object],
         decode: Callable[[Tensor], object],
         image_shape: tuple[int, int, int],
+        quantise: Callable[[Tensor], object] | None = None,
+        lookup: Callable[[Tensor], object] | None = None,
     ) -> None:
         self.module = module
         self.image_shape = image_shape
         self._encode_own = encode
         self._decode_own = decode
-        self._through: dict[str, list[Edit]] = {}
+        self._quantise_own = quantise
+        self._lookup_own = lookup
+        self.through: dict[str, list[Edit]] = {}
         self._active = 0
         weight = next(module.parameters(), None)
         self.device = weight.device if weight is not None else torch.device("cpu")
@@ -67,12 +80,23 @@ class Model:
             )
         probe = torch.rand((2, *image_shape), generator=torch.Generator().manual_seed(0)).to(self.device)
         with evaluating(module):
-            self.site_map: SiteMap = discover(module, self._encoded, self._decoded, probe)
+            middle = None if quantise is None else (self.quantise, self.lookup)
+            self.site_map: SiteMap = discover(module, self._encoded, self._decoded, probe, middle)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one code, (latent, ...)."""
+        return self.site_map["latent.mu"].shape
 
     @property
     def n_latents(self) -> int:
-        """Coordinates of the code."""
-        return self.site_map["latent.mu"].n_units
+        """Coordinates of the code; channels where the code is a map."""
+        return self.latent_shape[0]
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the code is made of entries of codebooks."""
+        return self._quantise_own is not None
 
     def sites(self) -> pd.DataFrame:
         """Table of all sites: index `site`; columns module, shape, n_units, side, in order of execution."""
@@ -84,19 +108,65 @@ class Model:
         return self.site_map[name]
 
     def encode(self, x: Images) -> Encoded:
-        """Posterior mean and log variance of images, shape (n, latent) each."""
+        """Posterior mean and log variance of images, (n, latent, ...) each; logvar is None where there is none."""
         images = self.images(x)
         with self.running():
             parts = [self._encoded_through(images[b]) for b in self._batches(len(images))]
-        return Encoded(*(torch.cat(p).float() for p in zip(*parts, strict=True)))
+        mu = torch.cat([part.mu for part in parts]).float()
+        logvars = [part.logvar for part in parts if part.logvar is not None]
+        return Encoded(mu, torch.cat(logvars).float() if logvars else None)
 
     def decode(self, z: Images) -> Tensor:
-        """Images (n, channel, y, x) of codes (n, latent)."""
-        codes = torch.as_tensor(z, dtype=torch.float32, device=self.device)
-        if codes.ndim != 2 or codes.shape[1] != self.n_latents:
-            raise DataError(f"codes have shape {tuple(codes.shape)}; the model takes (n, {self.n_latents}).")
+        """Images (n, channel, y, x) of codes (n, latent, ...); of a discrete model, of what leaves the quantiser."""
+        codes = self._checked(z, "latent.z")
         with self.running():
             return torch.cat([self._decoded_through(codes[b])[1] for b in self._batches(len(codes))]).float()
+
+    def decode_mu(self, mu: Images) -> Tensor:
+        """Images of posterior means (n, latent, ...): `decode`, after the quantiser where there is one."""
+        means = self._checked(mu, "latent.mu")
+        with self.running():
+            parts = [self._finished(means[b], None, decode=True).image for b in self._batches(len(means))]
+        return torch.cat([part for part in parts if part is not None]).float()
+
+    def decode_codes(self, codes: Images) -> Tensor:
+        """Images of integer codes (n, codebook, ...).
+
+        Raises
+        ------
+        ConfigError
+            When the model's code is not discrete.
+        """
+        whole = self._checked(codes, "latent.code")
+        with self.running():
+            parts = [self._decoded_through(self.lookup(whole[b]))[1] for b in self._batches(len(whole))]
+        return torch.cat(parts).float()
+
+    def quantise(self, mu: Tensor) -> Tensor:
+        """Integer codes (n, codebook, ...) of posterior means.
+
+        Raises
+        ------
+        ConfigError
+            When the model's code is not discrete, or quantise returns something else.
+        """
+        if self._quantise_own is None:
+            raise ConfigError("this model's code is continuous; a discrete one is wrapped with quantise= and lookup=.")
+        code = self._quantise_own(mu)
+        if not isinstance(code, Tensor) or code.is_floating_point() or code.ndim < 2 or len(code) != len(mu):
+            got = f"{code.dtype} {tuple(code.shape)}" if isinstance(code, Tensor) else type(code).__name__
+            raise ConfigError(f"quantise returned {got}; it must return integers of shape (n, codebook, ...).")
+        return code
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """What enters the decoder for integer codes (n, codebook, ...)."""
+        if self._lookup_own is None:
+            raise ConfigError("this model's code is continuous; a discrete one is wrapped with quantise= and lookup=.")
+        z = self._lookup_own(codes)
+        if not isinstance(z, Tensor) or not z.is_floating_point() or len(z) != len(codes):
+            got = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+            raise ConfigError(f"lookup returned {got}; it must return floats of shape (n, latent, ...).")
+        return z
 
     def run_with_hooks(self, x: Images, hooks: Hooks) -> Pass:
         """One pass over all of `x` with `hooks` in place.
@@ -109,7 +179,12 @@ class Model:
         """
         images = self.images(x)
         with self.hooks(hooks), self.running():
-            return self._pass(images)
+            return self.forward(images)
+
+    def forward(self, images: Tensor, decode: bool = True) -> Pass:
+        """One pass over checked images with whatever hooks are in place; call it inside `running`."""
+        encoded = self._encoded_through(images)
+        return self._finished(encoded.mu, encoded.logvar, decode)
 
     def run_with_cache(self, x: Images, names_filter: NamesFilter = None) -> tuple[Pass, xr.DataTree]:
         """One pass with the values at sites kept.
@@ -129,7 +204,7 @@ class Model:
         chosen = self._chosen(names_filter)
         with self.running():
             parts = [self._captured(images[b], chosen) for b in self._batches(len(images))]
-        out = Pass(*(torch.cat(p) for p in zip(*(part[0] for part in parts), strict=True)))
+        out = Pass(*(_joined(p) for p in zip(*(part[0] for part in parts), strict=True)))
         groups = {s.name: _activation(s, [part[1][s.name] for part in parts]) for s in chosen}
         cache = xr.DataTree.from_dict({"/": xr.Dataset(attrs={"values": "post-intervention"}), **groups})
         return out, cache
@@ -141,10 +216,8 @@ class Model:
         """
         images = self.images(x)
         kept: dict[str, Tensor] = {}
-        with self.running(), attached(self.module, [(site, _keeper(kept)) for site in sites], self._through):
-            encoded = self._encoded_through(images)
-            if any(s.side == "decoder" or s.name == "latent.z" for s in sites):
-                self._decoded_through(encoded.mu)
+        with self.running(), attached(self.module, [(site, _keeper(kept)) for site in sites], self.through):
+            self.forward(images, decode=any(s.side == "decoder" or s.name in AFTER_MU for s in sites))
         return kept
 
     @contextmanager
@@ -155,7 +228,7 @@ class Model:
         batches, so that every hook sees all examples.
         """
         edits = [self._edit(hook) for hook in hooks]
-        with attached(self.module, edits, self._through):
+        with attached(self.module, edits, self.through):
             self._active += 1
             try:
                 yield self
@@ -195,46 +268,62 @@ class Model:
     # The private calls below assume eval mode and images that are checked.
 
     def _encoded(self, x: Tensor) -> Encoded:
-        result = self._encode_own(x)
-        mu, logvar = getattr(result, "mu", None), getattr(result, "logvar", None)
-        if mu is None and isinstance(result, tuple | list) and len(result) >= 2:
-            mu, logvar = result[0], result[1]
-        if not (isinstance(mu, Tensor) and isinstance(logvar, Tensor) and mu.ndim == 2 and mu.shape == logvar.shape):
+        found = adapters.posterior(self._encode_own(x))
+        if found is None or len(found[0]) != len(x) or (found[1] is not None and found[0].shape != found[1].shape):
             raise ConfigError(
-                f"encode returned {type(result).__name__}; it must return mu and logvar, each of shape (n, latent), "
-                "as a tuple or as attributes of these names."
+                "encode must return mu and logvar, each of shape (n, latent, ...), as a tuple or as attributes of "
+                f"these names; it returned {adapters.described(self._encode_own(x))}."
             )
-        return Encoded(mu, logvar)
+        return Encoded(*found)
 
     def _decoded(self, z: Tensor) -> Tensor:
         result = self._decode_own(z)
-        if not isinstance(result, Tensor) or tuple(result.shape[1:]) != self.image_shape:
-            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise ConfigError(f"decode returned {got}; it must return images of shape (n, *{self.image_shape}).")
-        return result
+        image = adapters.image(result)
+        if image is None or tuple(image.shape[1:]) != self.image_shape:
+            raise ConfigError(
+                f"decode returned {adapters.described(result)}; "
+                f"it must return images of shape (n, *{self.image_shape})."
+            )
+        return image
 
     def _encoded_through(self, x: Tensor) -> Encoded:
         encoded = self._encoded(x)
-        return Encoded(self._at("latent.mu", encoded.mu), self._at("latent.logvar", encoded.logvar))
+        logvar = None if encoded.logvar is None else self._at("latent.logvar", encoded.logvar)
+        return Encoded(self._at("latent.mu", encoded.mu), logvar)
+
+    def _finished(self, mu: Tensor, logvar: Tensor | None, decode: bool) -> Pass:
+        code = None
+        if self.discrete and decode:
+            code = self._at("latent.code", self.quantise(mu))
+        if not decode:
+            return Pass(mu, logvar, mu, None)
+        z, image = self._decoded_through(mu if code is None else self.lookup(code))
+        return Pass(mu, logvar, z, image, code)
 
     def _decoded_through(self, z: Tensor) -> tuple[Tensor, Tensor]:
         code = self._at("latent.z", z)
         return code, self._at(OUTPUT_SITE, self._decoded(code))
 
-    def _pass(self, x: Tensor) -> Pass:
-        mu, logvar = self._encoded_through(x)
-        z, image = self._decoded_through(mu)
-        return Pass(mu, logvar, z, image)
+    def _checked(self, value: Images, name: str) -> Tensor:
+        if name not in self.site_map.sites:
+            raise ConfigError("this model's code is continuous; a discrete one is wrapped with quantise= and lookup=.")
+        site = self.site_map[name]
+        dtype = torch.int64 if name == "latent.code" else torch.float32
+        codes = torch.as_tensor(value, dtype=dtype, device=self.device)
+        if tuple(codes.shape[1:]) != site.shape:
+            wanted = ", ".join(map(str, site.shape))
+            raise DataError(f"codes have shape {tuple(codes.shape)}; the model takes (n, {wanted}).")
+        return codes
 
     def _at(self, name: str, value: Tensor) -> Tensor:
-        for edit in self._through.get(name, ()):
+        for edit in self.through.get(name, ()):
             value = edited(value, self.site_map[name], edit)
         return value
 
     def _captured(self, x: Tensor, sites: Sequence[Site]) -> tuple[Pass, dict[str, Tensor]]:
         kept: dict[str, Tensor] = {}
-        with attached(self.module, [(site, _keeper(kept)) for site in sites], self._through):
-            return self._pass(x), kept
+        with attached(self.module, [(site, _keeper(kept)) for site in sites], self.through):
+            return self.forward(x), kept
 
     def _edit(self, hook: tuple[str, Edit] | Intervention) -> tuple[Site, Edit]:
         if not isinstance(hook, Intervention):
@@ -262,30 +351,65 @@ class Model:
 
 def wrap(
     module: nn.Module,
-    encode: str | Callable[[Tensor], object] = "encode",
-    decode: str | Callable[[Tensor], object] = "decode",
+    encode: str | Callable[[Tensor], object] | None = None,
+    decode: str | Callable[[Tensor], object] | None = None,
     image_shape: tuple[int, int, int] | None = None,
+    *,
+    quantise: str | Callable[[Tensor], object] | None = None,
+    lookup: str | Callable[[Tensor], object] | None = None,
 ) -> Model:
     """Give a torch VAE the uniform surface, without changing it.
+
+    VAEs of pythae and diffusers are recognised and need no arguments.
 
     Parameters
     ----------
     module : the VAE
     encode : attribute name or callable; images to (mu, logvar), a tuple or an object with these attributes
-    decode : attribute name or callable; codes (n, latent) to images
+        None for `encode`, or `encoder` where there is no such attribute. A tensor alone means that there is no logvar.
+    decode : attribute name or callable; codes (n, latent, ...) to images
+        None for `decode`, or `decoder` where there is no such attribute.
     image_shape : (channel, y, x)
         Not needed when the module has an attribute of this name.
+    quantise, lookup : attribute name or callable, of a discrete model: mu to integer codes (n, codebook, ...), and
+        codes to what `decode` takes
 
     Raises
     ------
     ConfigError
         When one of these is missing or returns something else.
     """
-    shape = image_shape if image_shape is not None else getattr(module, "image_shape", None)
+    known = adapters.known(module)
+    shape = image_shape or getattr(module, "image_shape", None) or known.image_shape
     if shape is None:
         raise ConfigError("image_shape is unknown: call wrap(module, image_shape=(channel, y, x)).")
+    if len(shape) != 3 or any(int(v) < 1 for v in shape):
+        raise ConfigError(f"image_shape is {tuple(shape)}; it must be (channel, y, x), three positive numbers.")
+    if (quantise is None) != (lookup is None):
+        raise ConfigError("quantise and lookup belong together: give both, or neither.")
     channel, y, x = (int(v) for v in shape)
-    return Model(module, _callable(module, "encode", encode), _callable(module, "decode", decode), (channel, y, x))
+    middle = (known.quantise, known.lookup)
+    if quantise is not None and lookup is not None:
+        middle = (_callable(module, "quantise", quantise), _callable(module, "lookup", lookup))
+    return Model(
+        module,
+        known.encode
+        if encode is None and known.encode
+        else _callable(module, "encode", encode or _half(module, "encode")),
+        known.decode
+        if decode is None and known.decode
+        else _callable(module, "decode", decode or _half(module, "decode")),
+        (channel, y, x),
+        *middle,
+    )
+
+
+def _half(module: nn.Module, name: str) -> str:
+    return f"{name}r" if not hasattr(module, name) and hasattr(module, f"{name}r") else name
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Any:
+    return None if parts[0] is None else torch.cat([part for part in parts if part is not None])
 
 
 def _callable(module: nn.Module, what: str, given: str | Callable[[Tensor], object]) -> Callable[[Tensor], object]:

@@ -3,8 +3,8 @@
 The model runs once on a small random probe while every leaf module records what enters and leaves it. Layers with
 weights become sites, named by side and path (`encoder.conv1`), and mean the value after the layer's non-linearity;
 `encoder.conv1.pre` is the value before it. The path of any module that ran is accepted as an alias of its own output.
-Four sites exist in every model whether or not a module makes them: `latent.mu`, `latent.logvar`, `latent.z` and
-`decoder.output`.
+Some sites exist whether or not a module makes them: `latent.mu`, `latent.logvar` (where the model has one), `latent.z`
+and `decoder.output`, and `latent.code` in discrete models.
 """
 
 from __future__ import annotations
@@ -12,25 +12,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from cvi_widgets.errors import SiteError
 from cvi_widgets.names import nearest
 
 Side = Literal["encoder", "latent", "decoder"]
-LATENT_SITES = ("latent.mu", "latent.logvar", "latent.z")
 OUTPUT_SITE = "decoder.output"
 
 
 class Encoded(NamedTuple):
-    """Posterior mean and log variance, shape (n, latent) each."""
+    """Posterior mean and log variance, shape (n, latent, ...) each; logvar is None where a model has none."""
 
     mu: Tensor
-    logvar: Tensor
+    logvar: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Site:
 
 
 class Call(NamedTuple):
-    """One execution of a leaf module."""
+    """One execution of a module."""
 
     path: str
     module: nn.Module
@@ -74,15 +72,13 @@ class SiteMap:
     Attributes
     ----------
     sites : name to site, in order of execution
-    aliases : module path to site, for every leaf module that ran exactly once
+    aliases : module path to site, for every module that ran exactly once
     refused : module path to the reason why it is no site
-    chain : modules from the image to mu, each fed by the one before and nothing else; empty where there is none
     """
 
     sites: Mapping[str, Site]
     aliases: Mapping[str, Site]
     refused: Mapping[str, str]
-    chain: tuple[tuple[str, nn.Module], ...] = field(repr=False)
 
     def __getitem__(self, name: str) -> Site:
         """The site of this name or module path.
@@ -102,45 +98,46 @@ class SiteMap:
         hint = f"; did you mean {guess}?" if guess else f"; sites are {', '.join(self.sites)}."
         raise SiteError(f"site {name!r} is unknown{hint}")
 
-    def default(self) -> tuple[Site, ...]:
-        """Encoder sites after their non-linearities, and mu: where patching and mediation look by default."""
-        encoder = [s for s in self.sites.values() if s.side == "encoder" and not s.before_activation]
-        return (*encoder, self.sites["latent.mu"])
 
-    def after(self, site: Site) -> tuple[nn.Module, ...] | None:
-        """Modules that turn this site's value into mu, or None where the value does not lie on the chain."""
-        paths = [path for path, _ in self.chain]
-        if site.module not in paths:
-            return None
-        return tuple(module for _, module in self.chain[paths.index(site.module) + 1 :])
+class Seen(NamedTuple):
+    """What the probe found: executions of leaf modules and of the modules around them, and what returned no tensor."""
 
-    def upto(self, site: Site) -> tuple[nn.Module, ...]:
-        """Modules that turn the image into this site's value; only for sites on the chain."""
-        paths = [path for path, _ in self.chain]
-        return tuple(module for _, module in self.chain[: paths.index(str(site.module)) + 1])
+    leaves: list[Call]
+    containers: list[Call]
+    other: dict[str, str]
 
 
 @contextmanager
-def recording(module: nn.Module, calls: list[Call], side: Side) -> Iterator[None]:
-    """Append one `Call` per leaf module that runs inside the block; hooks are removed however the block ends."""
+def recording(module: nn.Module, seen: Seen, side: Side) -> Iterator[None]:
+    """Note every module that runs inside the block; hooks are removed however the block ends."""
     handles = []
 
-    def hook_of(path: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+    def hook_of(path: str, leaf: bool) -> Callable[[nn.Module, tuple[object, ...], object], None]:
         def hook(called: nn.Module, args: tuple[object, ...], output: object) -> None:
-            if isinstance(output, Tensor):
-                first = args[0] if args and isinstance(args[0], Tensor) else None
-                calls.append(Call(path, called, first, output, side))
+            value = tensor_of(output)
+            if value is None or value.ndim < 2:
+                seen.other[path] = type(output).__name__ if value is None else "a tensor without a unit axis"
+                return
+            first = args[0] if args and isinstance(args[0], Tensor) else None
+            (seen.leaves if leaf else seen.containers).append(Call(path, called, first, value, side))
 
         return hook
 
     try:
         for path, child in module.named_modules():
-            if path and not any(child.children()):
-                handles.append(child.register_forward_hook(hook_of(path)))
+            if path:
+                handles.append(child.register_forward_hook(hook_of(path, not any(child.children()))))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def tensor_of(output: object) -> Tensor | None:
+    """The tensor that a module's output stands for: itself, or the first of a tuple (attention returns weights too)."""
+    if isinstance(output, tuple) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) and output.is_floating_point() else None
 
 
 def discover(
@@ -148,30 +145,46 @@ def discover(
     encode: Callable[[Tensor], Encoded],
     decode: Callable[[Tensor], Tensor],
     probe: Tensor,
+    middle: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None = None,
 ) -> SiteMap:
     """Run `probe` (n, channel, y, x) once through both halves and name what was seen.
 
     The caller has put the module into eval mode.
-    """
-    calls: list[Call] = []
-    with recording(module, calls, "encoder"):
-        encoded = encode(probe)
-    with recording(module, calls, "decoder"):
-        image = decode(encoded.mu)
 
-    times = Counter(call.path for call in calls)
+    Parameters
+    ----------
+    middle : of a discrete model, mu to codes and codes to z
+    """
+    seen = Seen([], [], {})
+    with recording(module, seen, "encoder"):
+        encoded = encode(probe)
+    z, code = encoded.mu, None
+    if middle is not None:
+        code = middle[0](encoded.mu)
+        z = middle[1](code)
+    with recording(module, seen, "decoder"):
+        image = decode(z)
+
+    times = Counter(call.path for call in (*seen.leaves, *seen.containers))
     refused = {
         path: f"module {path} runs {n} times in one pass, so its output has no single value"
         for path, n in times.items()
         if n > 1
     }
+    refused |= {path: f"module {path} returns {what}, not a tensor" for path, what in seen.other.items()}
+    named = {"latent.mu": encoded.mu, "latent.logvar": encoded.logvar, "latent.code": code, "latent.z": z}
+    latent = {
+        name: Site(name, None, tuple(value.shape[1:]), "latent") for name, value in named.items() if value is not None
+    }
+    heads = {id(encoded.mu): "latent.mu"}
+    if encoded.logvar is not None:
+        heads[id(encoded.logvar)] = "latent.logvar"
     aliases: dict[str, Site] = {}
     sites: dict[str, Site] = {}
-    heads = {id(encoded.mu): "latent.mu", id(encoded.logvar): "latent.logvar"}
-    latent = {name: Site(name, None, tuple(encoded.mu.shape[1:]), "latent") for name in LATENT_SITES}
-    once = [call for call in calls if times[call.path] == 1]
-    for call in once:
+    once = [call for call in seen.leaves if times[call.path] == 1]
+    for call in (*once, *(c for c in seen.containers if times[c.path] == 1)):
         aliases[call.path] = Site(call.path, call.path, tuple(call.output.shape[1:]), call.side)
+    for call in once:
         if call.side == "encoder" and id(call.output) in heads:
             name = heads[id(call.output)]
             latent[name] = replace(latent[name], module=call.path)
@@ -189,7 +202,7 @@ def discover(
         if side == "encoder":
             sites.update(latent)
     sites[OUTPUT_SITE] = Site(OUTPUT_SITE, None, tuple(image.shape[1:]), "decoder")
-    return SiteMap(sites, aliases, refused, _chain(once, probe, encoded.mu))
+    return SiteMap(sites, aliases, refused)
 
 
 def _layer_sites(calls: Sequence[Call], i: int) -> list[Site]:
@@ -213,27 +226,6 @@ def _layer_sites(calls: Sequence[Call], i: int) -> list[Site]:
 
 def _named(path: str, side: Side) -> str:
     return path if path.split(".")[0] == side else f"{side}.{path}"
-
-
-def _chain(calls: Sequence[Call], image: Tensor, mu: Tensor) -> tuple[tuple[str, nn.Module], ...]:
-    """Walk back from mu through modules fed by exactly one other; believe the walk only if it computes mu."""
-    path: list[Call] = []
-    wanted: Tensor | None = mu
-    for call in reversed([c for c in calls if c.side == "encoder"]):
-        if call.output is wanted:
-            path.append(call)
-            wanted = call.input
-    path.reverse()
-    if not path or wanted is None or wanted.shape != image.shape:
-        return ()
-    value = image
-    for call in path:
-        try:
-            value = call.module(value)
-        except (RuntimeError, TypeError):
-            return ()
-    same = value.shape == mu.shape and torch.allclose(value, mu, rtol=1e-4, atol=1e-5)
-    return tuple((call.path, call.module) for call in path) if same else ()
 
 
 _BETWEEN = (

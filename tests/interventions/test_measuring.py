@@ -8,7 +8,8 @@ import xarray as xr
 from cvi_widgets.data.protocol import FactorData, Pairs
 from cvi_widgets.errors import ConfigError, DataError, SiteError
 from cvi_widgets.interventions import contrasts, intervene_input, intervene_latent, mediate, patch, wrap
-from cvi_widgets.interventions.engine import METHODS, method_for, swapped_mu
+from cvi_widgets.interventions.engine import METHODS, each_unit, method_for, read, traced, unit_groups
+from cvi_widgets.interventions.outcomes import measured_sites, readout
 
 ENCODER = [
     "encoder.conv0.pre",
@@ -26,44 +27,32 @@ def identity_vae(linear_vae, code=None):
     return wrap(linear_vae(code, torch.eye(3)[:, : len(code)]))
 
 
+def values_of(model, site, base, source, outcome="mu", method="auto"):
+    """Outcome (unit, pair, ...) of each unit swapped."""
+    at, y = model.site(site), readout(model, outcome)
+    (run,) = traced(model, base, source, decode=True)
+    groups = unit_groups(at, "each")
+    return torch.cat(list(each_unit(model, run.base, base, at, run.source.value(at.name), groups, y, method)))
+
+
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("site", ENCODER)
 def test_every_method_agrees_with_the_hooked_twin(conv_vae, images, site, norm):
     model = wrap(conv_vae(norm=norm).train())
-    at = model.site(site)
     base, source = images(7), images(7, seed=1)
-    twin = swapped_mu(model, at, base, source, "hooks")
-    assert twin.shape == (at.n_units, 7, 3)
+    twin = values_of(model, site, base, source, method="hooks")
+    assert twin.shape == (model.site(site).n_units, 7, 3)
     assert (twin != model.encode(base).mu).any()
     for method in METHODS:
-        try:
-            found = swapped_mu(model, at, base, source, method)
-        except ConfigError:
-            assert method == "linear"
-            assert site in ("encoder.conv0.pre", "encoder.fc0.pre", "latent.mu") or (norm and site == "encoder.fc0")
-            continue
-        torch.testing.assert_close(found, twin, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(values_of(model, site, base, source, method=method), twin, rtol=1e-4, atol=1e-6)
 
 
-def test_auto_takes_the_shortest_exact_method(conv_vae):
-    plain, functional = wrap(conv_vae()), wrap(conv_vae(functional=True))
-    assert [method_for(plain, s) for s in plain.site_map.default()] == ["linear", "linear", "linear", "suffix"]
-    assert plain.site_map.chain
-    assert functional.site_map.chain == ()
-    assert {method_for(functional, s) for s in functional.site_map.default()} == {"hooks"}
-    with pytest.raises(
-        ConfigError, match=r"method 'linear' cannot be used at site 'encoder\.conv0'; allowed are hooks"
-    ):
-        method_for(functional, functional.site("encoder.conv0"), "linear")
-    with pytest.raises(ConfigError, match="did you mean hooks"):
-        method_for(plain, plain.site("encoder.conv0"), "hook")
-
-
-def test_a_model_with_functional_steps_is_still_patched_right(conv_vae, images):
+def test_functional_steps_are_recorded_too(conv_vae, images):
     model = wrap(conv_vae(functional=True))
+    y = readout(model, "mu")
+    assert {method_for(model, s, y) for s in measured_sites(model, None, y)} == {"linear"}
     base, source = images(5), images(5, seed=1)
-    at = model.site("latent.mu")
-    found = swapped_mu(model, at, base, source)
+    found = values_of(model, "latent.mu", base, source)
     mu_b, mu_s = model.encode(base).mu, model.encode(source).mu
     for unit in range(3):
         wanted = mu_b.clone()
@@ -78,23 +67,35 @@ def test_swapping_with_itself_changes_nothing(conv_vae, images):
     assert found["transfer"].isnull().all()
 
 
-def test_total_equals_direct_plus_reversed_indirect_exactly(conv_vae, images):
+@pytest.mark.parametrize("outcome", ["mu", "reconstruction", "latent:1", lambda ran: ran.image.flatten(1)[:, :4]])
+def test_total_equals_direct_plus_reversed_indirect_exactly(conv_vae, images, outcome):
+    model = wrap(conv_vae())
+    base, source = images(20), images(20, seed=1)
+    y = readout(model, outcome)
+    sites = measured_sites(model, None, y)
+    (run,) = traced(model, base, source, decode=True)
+    total = read(run.source, y) - read(run.base, y)
+    for site in sites:
+        into_source = values_of(model, site.name, source, base, outcome, "hooks")
+        direct = values_of(model, site.name, source, base, outcome) - read(run.base, y)
+        reversed_indirect = read(run.source, y) - into_source
+        torch.testing.assert_close(direct + reversed_indirect, total.expand_as(direct), rtol=1e-4, atol=2e-6)
+
+
+def test_contrasts_are_the_definitions_read_off_hooked_passes(conv_vae, images):
     model = wrap(conv_vae())
     base, source = images(80), images(80, seed=1)
-    sites = model.site_map.default()
-    forward = contrasts(model, base, source, sites)
-    mu_new = model.encode(source).mu.numpy()
-    into_source = np.concatenate(
-        [
-            np.concatenate([swapped_mu(model, s, source[b], base[b], "hooks").numpy() for s in sites])
-            for b in (slice(0, 64), slice(64, 80))
-        ],
-        axis=1,
-    ).transpose(1, 0, 2)
-    reversed_indirect = mu_new[:, None] - into_source
-    np.testing.assert_allclose(forward.direct + reversed_indirect, forward.total[:, None].repeat(18, 1), atol=1e-6)
-    backward = contrasts(model, source, base, sites)
-    np.testing.assert_allclose(forward.direct - backward.indirect, forward.total[:, None].repeat(18, 1), atol=1e-6)
+    y = readout(model, "mu")
+    plan = [(s, unit_groups(s, "each")) for s in measured_sites(model, None, y)]
+    fast, slow = (contrasts(model, base, source, plan, y, method) for method in ("auto", "hooks"))
+    for a, b in zip(fast, slow, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    mu_b, mu_s = model.encode(base).mu, model.encode(source).mu
+    np.testing.assert_allclose(fast.total, (mu_s - mu_b).numpy(), atol=1e-6)
+    # Swapping mu's own coordinate is all of that latent's effect and none of any other's.
+    np.testing.assert_allclose(fast.indirect[:, -3:][:, [0, 1, 2], [0, 1, 2]], fast.total, atol=1e-6)
+    backward = contrasts(model, source, base, plan, y)
+    np.testing.assert_allclose(fast.direct - backward.indirect, fast.total[:, None].repeat(18, 1), atol=1e-6)
 
 
 def test_a_planted_unit_carries_exactly_its_factor(linear_vae, pixel_factors):
