@@ -101,8 +101,8 @@ def _pythae_vq(module: Any) -> Known:
         return found
 
     def quantise(mu: Tensor) -> Tensor:
-        # A flat embedding is one vector.
-        grid = mu if mu.ndim == 4 else mu[:, :, None, None]
+        # pythae quantises each coordinate of a flat embedding by itself, with entries of size 1.
+        grid = mu if mu.ndim == 4 else mu[:, None, None]
         return nearest_code(grid, codebook())[:, None]
 
     def lookup(codes: Tensor) -> Tensor:
