@@ -224,7 +224,7 @@ def planted(
     --------
     >>> truth = planted("redundant", factors=2)
     >>> sorted(v for _, v in truth.graph.out_edges(("factor", "f0")))
-    [('encoder.fc0', 1), ('encoder.fc0', 2)]
+    [('encoder.fc0', 2), ('encoder.fc0', 3)]
     """
     spec = Spec(kind, factors, depth, linear, noise, noise_units, seed, values)
     layers = written(spec)
