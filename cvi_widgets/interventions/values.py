@@ -7,7 +7,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,10 +17,16 @@ from torch import Tensor
 from cvi_widgets.errors import ConfigError, SiteError
 from cvi_widgets.names import unknown
 
+if TYPE_CHECKING:
+    from cvi_widgets.interventions.sites import Site
+
 Do = Literal["swap", "zero", "mean", "resample", "noise", "add", "set"]
 _NEEDS_SOURCE = ("swap",)
 _MAY_HAVE_SOURCE = ("swap", "mean", "resample")
 _NEEDS_VALUE = ("noise", "add", "set")
+_FOR_CODES = ("set", "swap", "resample")
+CODE_SITE = "latent.code"
+_BOOL = np.dtype(bool).str
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,18 @@ class FrozenArray:
         kept = np.ascontiguousarray(plain.astype(np.float32), dtype="<f4")
         return cls(kept.dtype.str, kept.shape, kept.tobytes())
 
+    @classmethod
+    def mask(cls, array: ArrayLike | Tensor) -> FrozenArray:
+        """Copy of a boolean array."""
+        plain = np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)
+        if plain.dtype != np.bool_ or plain.ndim not in (1, 2):
+            raise ConfigError(
+                f"where= is {plain.dtype} of shape {plain.shape}; it must be a boolean mask of shape (y, x) or (cell,)."
+            )
+        return cls(plain.dtype.str, plain.shape, np.ascontiguousarray(plain).tobytes())
+
     @property
-    def array(self) -> NDArray[np.float32]:
+    def array(self) -> NDArray[Any]:
         """A writable copy."""
         return np.frombuffer(self.data, self.dtype).reshape(self.shape).copy()
 
@@ -80,6 +96,12 @@ class Intervention:
     source : images (n, channel, y, x), float32 in [0, 1]; as many as the base, or one for all
     value : a number, or an array that broadcasts to (n, len(units), ...)
     seed : of `noise` and `resample`
+    where : boolean mask (y, x), or (cell,) where positions are in a row; the other positions keep their value
+    when : at `latent.code` only: replace a code only where it equals this one, so that `set` exchanges one code for
+        another
+
+    At `latent.code` units are codebooks, and only `set`, `swap` and `resample` are allowed: codes are names, whose
+    sums and means say nothing.
 
     Raises
     ------
@@ -93,6 +115,8 @@ class Intervention:
     source: FrozenArray | None = None
     value: float | FrozenArray | None = None
     seed: int = 0
+    where: FrozenArray | None = None
+    when: int | None = None
 
     def __init__(
         self,
@@ -102,6 +126,8 @@ class Intervention:
         source: ArrayLike | Tensor | FrozenArray | None = None,
         value: ArrayLike | Tensor | FrozenArray | None = None,
         seed: int = 0,
+        where: ArrayLike | Tensor | FrozenArray | None = None,
+        when: int | None = None,
     ) -> None:
         if do not in get_args(Do):
             raise ConfigError(unknown("do", do, get_args(Do)))
@@ -113,6 +139,10 @@ class Intervention:
             raise ConfigError(f"do={do!r} at site {site!r} needs value=, a number or an array.")
         if do not in _NEEDS_VALUE and value is not None:
             raise ConfigError(f"do={do!r} at site {site!r} uses no value=; those that do are noise, add, set.")
+        if site == CODE_SITE and do not in _FOR_CODES:
+            raise ConfigError(f"do={do!r} is no change of codes, which are names; allowed are {', '.join(_FOR_CODES)}.")
+        if when is not None and (site != CODE_SITE or isinstance(when, bool) or int(when) != when):
+            raise ConfigError(f"when={when!r} at site {site!r}: it must be the number of a code, at {CODE_SITE} only.")
         set_ = object.__setattr__
         set_(self, "site", str(site))
         set_(self, "units", _units(units))
@@ -121,19 +151,24 @@ class Intervention:
         number = float(value) if isinstance(value, int | float | np.floating | np.integer) else _frozen(value)
         set_(self, "value", number)
         set_(self, "seed", int(seed))
+        set_(self, "where", where if where is None or isinstance(where, FrozenArray) else FrozenArray.mask(where))
+        set_(self, "when", None if when is None else int(when))
 
     def explain(self) -> str:
         """One sentence saying what happens."""
         units = self.units
+        word = "codebook" if self.site == CODE_SITE else "unit"
         if units is None:
-            who = "all units"
+            who = f"all {word}s"
         elif isinstance(units, Span):
-            who = f"units {':'.join('' if v is None else str(v) for v in (units.start, units.stop, units.step))}"
+            who = f"{word}s {':'.join('' if v is None else str(v) for v in (units.start, units.stop, units.step))}"
         elif isinstance(units, int):
-            who = f"unit {units}"
+            who = f"{word} {units}"
         else:
-            who = f"units {', '.join(map(str, units))}"
+            who = f"{word}s {', '.join(map(str, units))}"
         amount = f"{self.value:g}" if isinstance(self.value, float) else "the given array"
+        if self.site == CODE_SITE and isinstance(self.value, float):
+            amount = f"code {amount}"
         origin = "the source run" if self.source else "the same examples"
         what = {
             "swap": f"take {who} from the source run",
@@ -144,10 +179,15 @@ class Intervention:
             "add": f"add {amount} to {who}",
             "set": f"set {who} to {amount}",
         }[self.do]
+        if self.where is not None:
+            mask = self.where.array
+            what += f", at {int(mask.sum())} of {mask.size} positions"
+        if self.when is not None:
+            what += f", where the code is {self.when}"
         return f"At {self.site}, {what}."
 
     def to_json(self) -> str:
-        """JSON text from which `from_json` makes an equal intervention; arrays travel as base64 of float32."""
+        """JSON text from which `from_json` makes an equal intervention; arrays travel as base64."""
         units: Any = self.units
         if isinstance(units, Span):
             units = {"start": units.start, "stop": units.stop, "step": units.step}
@@ -159,6 +199,8 @@ class Intervention:
                 "source": _plain(self.source),
                 "value": _plain(self.value),
                 "seed": self.seed,
+                "where": _plain(self.where),
+                "when": self.when,
             }
         )
 
@@ -176,10 +218,10 @@ class Intervention:
             units = fields.get("units")
             if isinstance(units, dict):
                 fields["units"] = Span(units["start"], units["stop"], units["step"])
-            for name in ("source", "value"):
+            for name in ("source", "value", "where"):
                 fields[name] = _thawed(fields.get(name))
             return cls(**fields)
-        except (json.JSONDecodeError, binascii.Error, TypeError, KeyError, AttributeError) as error:
+        except (json.JSONDecodeError, binascii.Error, TypeError, KeyError, AttributeError, ValueError) as error:
             raise ConfigError(f"this text is no intervention ({error}).") from error
 
     def apply(self, value: Tensor, source: Tensor | None = None) -> Tensor:
@@ -193,16 +235,51 @@ class Intervention:
         Raises
         ------
         SiteError
-            When a unit does not exist at the site, or `value=` does not fit it.
+            When a unit does not exist at the site, or `value=` or `where=` does not fit it.
         """
         index = self._index(value.shape[1])
+        old = value[:, index]
+        new = self._new(old, None if source is None else source[:, index])
+        if self.when is not None:
+            new = torch.where(old == self.when, new, old)
+        if self.where is not None:
+            self._check_positions(tuple(value.shape[2:]))
+            new = torch.where(torch.as_tensor(self.where.array, device=old.device), new, old)
         out = value.clone()
-        out[:, index] = self._new(value[:, index], None if source is None else source[:, index])
+        out[:, index] = new
         return out
+
+    def check(self, site: Site, n_codes: int | None = None) -> None:
+        """Raise `SiteError` when units, positions or codes do not exist at the site.
+
+        Parameters
+        ----------
+        n_codes : size of the codebooks, for `latent.code`
+        """
+        self.check_units(site.n_units)
+        if self.where is not None:
+            self._check_positions(site.shape[1:])
+        if n_codes is not None:
+            given = self.value.array if isinstance(self.value, FrozenArray) else self.value
+            codes = np.concatenate([np.ravel(v) for v in (given, self.when) if v is not None] or [np.zeros(0)])
+            wrong = codes[(codes != np.round(codes)) | (codes < 0) | (codes >= n_codes)]
+            if wrong.size:
+                raise SiteError(
+                    f"code {wrong[0]:g} does not exist at site {site.name!r}; codes are 0 to {n_codes - 1}."
+                )
 
     def check_units(self, n_units: int) -> None:
         """Raise `SiteError` when one of the units does not exist among `n_units`."""
         self._index(n_units)
+
+    def _check_positions(self, shape: tuple[int, ...]) -> None:
+        if self.where is None or self.where.shape == shape:
+            return
+        if not shape:
+            raise SiteError(
+                f"where= has shape {self.where.shape}, but site {self.site!r} has no positions, only units."
+            )
+        raise SiteError(f"where= has shape {self.where.shape}; the positions of site {self.site!r} are {shape}.")
 
     def _new(self, old: Tensor, source: Tensor | None) -> Tensor:
         if self.do == "zero":
@@ -267,12 +344,17 @@ def _frozen(array: ArrayLike | Tensor | FrozenArray | None) -> FrozenArray | Non
 
 def _plain(value: float | FrozenArray | None) -> object:
     if isinstance(value, FrozenArray):
-        return {"shape": list(value.shape), "float32": base64.b64encode(value.data).decode()}
+        kind = "bool" if value.dtype == _BOOL else "float32"
+        return {"shape": list(value.shape), kind: base64.b64encode(value.data).decode()}
     return value
 
 
 def _thawed(value: Any) -> Any:
     if isinstance(value, dict):
-        data = base64.b64decode(value["float32"], validate=True)
-        return FrozenArray("<f4", tuple(value["shape"]), data)
+        kind = "bool" if "bool" in value else "float32"
+        frozen = FrozenArray(
+            _BOOL if kind == "bool" else "<f4", tuple(value["shape"]), base64.b64decode(value[kind], validate=True)
+        )
+        # Raises here, not in the middle of a pass, when the bytes do not fill the shape.
+        return FrozenArray.mask(frozen.array) if kind == "bool" else FrozenArray.of(frozen.array)
     return value
