@@ -13,6 +13,18 @@ from cvi_widgets.metrics.causal import (
     specificity,
     specificity_published,
 )
+from cvi_widgets.metrics.disentanglement import (
+    beta_vae_score,
+    dci,
+    explicitness,
+    factor_vae_score,
+    infomec,
+    irs,
+    mig,
+    modularity_score,
+    sap,
+    udr,
+)
 from cvi_widgets.metrics.position import PositionLatent, position_latent, r_squared, readouts
 from cvi_widgets.metrics.statistics import Interval, Null, bootstrap, bootstrap_means, permutation_null
 from cvi_widgets.metrics.summary import summarise
@@ -34,6 +46,16 @@ __all__ = [
     "PositionLatent",
     "r_squared",
     "readouts",
+    "mig",
+    "dci",
+    "sap",
+    "modularity_score",
+    "explicitness",
+    "factor_vae_score",
+    "beta_vae_score",
+    "irs",
+    "infomec",
+    "udr",
     "bootstrap",
     "bootstrap_means",
     "permutation_null",
