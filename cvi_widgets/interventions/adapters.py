@@ -12,6 +12,12 @@ import torch
 from torch import Tensor, nn
 
 _PAIRS = (("mu", "logvar"), ("mean", "logvar"), ("embedding", "log_covariance"), ("latents", None), ("embedding", None))
+_BETWEEN = {
+    "SVAE": "a projection onto the sphere",
+    "PoincareVAE": "a hyperbolic space",
+    "VAE_LinNF": "a flow",
+    "VAE_IAF": "a flow",
+}
 _IMAGES = ("reconstruction", "sample", "recon_x", "image")
 
 
@@ -23,6 +29,9 @@ class Known(NamedTuple):
     image_shape: tuple[int, ...] | None = None
     quantise: Callable[[Tensor], object] | None = None
     lookup: Callable[[Tensor], object] | None = None
+    n_codes: int | None = None
+    refused: str | None = None
+    """Why the usual halves cannot stand for the model."""
 
 
 def posterior(result: object) -> tuple[Tensor, Tensor | None] | None:
@@ -70,6 +79,13 @@ def known(module: nn.Module) -> Known:
     """The halves of a VAE of pythae or diffusers; of any other module, nothing."""
     names = {f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in type(module).__mro__}
     plain: Any = module
+    for name in _BETWEEN:
+        if f"pythae.{name}" in names:
+            return Known(
+                image_shape=_pythae_shape(plain),
+                refused=f"pythae's {name} puts {_BETWEEN[name]} between its encoder and decoder: pass encode= and "
+                "decode= that include it.",
+            )
     if "pythae.VQVAE" in names:
         return _pythae_vq(plain)
     if "pythae.BaseAE" in names:
@@ -77,8 +93,19 @@ def known(module: nn.Module) -> Known:
     if "diffusers.VQModel" in names:
         return _diffusers_vq(plain)
     if "diffusers.ModelMixin" in names and hasattr(plain, "encode"):
-        return Known(plain.encode, plain.decode, _diffusers_shape(plain))
+        return Known(
+            lambda x: plain.encode(2 * x - 1), lambda z: _from_diffusers(plain.decode(z)), _diffusers_shape(plain)
+        )
     return Known()
+
+
+def codes_of(module: nn.Module) -> int | None:
+    """How many codes a module has, where it says so itself or has a single codebook that is an embedding."""
+    said = getattr(module, "n_codes", None)
+    if isinstance(said, int):
+        return said
+    sizes = {m.num_embeddings for m in module.modules() if isinstance(m, nn.Embedding)}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def nearest_code(mu: Tensor, codebook: Tensor) -> Tensor:
@@ -107,11 +134,11 @@ def _pythae_vq(module: Any) -> Known:
 
     def lookup(codes: Tensor) -> Tensor:
         z = codebook()[codes[:, 0]].movedim(-1, 1)
-        return z if flat is False else z.flatten(1)
+        return z.flatten(1) if flat else z
 
     shape = _pythae_shape(module)
     flat = shape is not None and _flat_output(module.encoder, shape)
-    return Known(module.encoder, module.decoder, shape, quantise, lookup)
+    return Known(module.encoder, module.decoder, shape, quantise, lookup, len(codebook()))
 
 
 def _flat_output(encoder: nn.Module, shape: tuple[int, ...]) -> bool:
@@ -119,7 +146,8 @@ def _flat_output(encoder: nn.Module, shape: tuple[int, ...]) -> bool:
     try:
         encoder.eval()
         with torch.no_grad():
-            found = posterior(encoder(torch.zeros((1, *shape))))
+            weight = next(encoder.parameters(), None)
+            found = posterior(encoder(torch.zeros((1, *shape), device=None if weight is None else weight.device)))
     finally:
         for m, mode in training:
             m.training = mode
@@ -143,9 +171,20 @@ def _diffusers_vq(module: Any) -> Known:
         return z
 
     def decode(z: Tensor) -> object:
-        return module.decode(z, force_not_quantize=True)
+        if module.config.lookup_from_codebook:
+            # Such a model takes codes where others take vectors, so its decoder is called without its lookup.
+            spatial = z if module.config.norm_type == "spatial" else None
+            return _from_diffusers(module.decoder(module.post_quant_conv(z), spatial))
+        return _from_diffusers(module.decode(z, force_not_quantize=True))
 
-    return Known(module.encode, decode, _diffusers_shape(module), quantise, lookup)
+    shape = _diffusers_shape(module)
+    codes = module.quantize.embedding.num_embeddings
+    return Known(lambda x: module.encode(2 * x - 1), decode, shape, quantise, lookup, codes)
+
+
+def _from_diffusers(result: object) -> object:
+    found = image(result)
+    return result if found is None else (found + 1) / 2
 
 
 def _part(result: object, name: str) -> object:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvi_widgets.errors import SiteError
-from cvi_widgets.interventions.sites import Site
+from cvi_widgets.interventions.sites import Site, tensor_of, with_tensor
 
 Edit = Callable[[Tensor, Site], Tensor | None]
 """Called with the value at a site, shape (n, unit, ...), and the site; returns the new value, or None to keep."""
@@ -74,14 +74,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def _forward_hook(site: Site, edit: Edit) -> Callable[[nn.Module, tuple[object, ...], object], object]:
     def hook(_module: nn.Module, _args: tuple[object, ...], output: object) -> object:
-        if isinstance(output, Tensor):
-            return edited(output, site, edit)
-        if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
-            parts = (edited(output[0], site, edit), *output[1:])
-            # A named tuple takes its fields one by one.
-            return type(output)(*parts) if hasattr(output, "_fields") else parts
-        raise SiteError(
-            f"module {site.module} returned {type(output).__name__} this time, and a tensor when it was wrapped."
-        )
+        value = tensor_of(output)
+        if value is None:
+            raise SiteError(
+                f"module {site.module} returned {type(output).__name__} this time, and a tensor when it was wrapped."
+            )
+        return with_tensor(output, edited(value, site, edit))
 
     return hook

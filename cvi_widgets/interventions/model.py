@@ -12,17 +12,18 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from cvi_widgets.errors import ConfigError, DataError
+from cvi_widgets.errors import ConfigError, DataError, SiteError
 from cvi_widgets.interventions import adapters
 from cvi_widgets.interventions.hooks import Edit, attached, edited, evaluating
 from cvi_widgets.interventions.sites import OUTPUT_SITE, Encoded, Site, SiteMap, discover
-from cvi_widgets.interventions.values import Intervention
+from cvi_widgets.interventions.values import CODE_SITE, FOR_CODES, Intervention
 
 Images = np.ndarray[Any, Any] | Tensor
 """Float32 images (n, channel, y, x), values in [0, 1]."""
 Hooks = Iterable["tuple[str, Edit] | Intervention"]
 NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
 AFTER_MU = ("latent.code", "latent.z")
+_CONTINUOUS = "this model's code is continuous; a discrete one is wrapped with quantise= and lookup=."
 BATCH = 64
 """Examples per forward pass: larger batches are slower on a CPU, where their buffers are faulted in anew each pass."""
 
@@ -50,6 +51,7 @@ class Model:
     Attributes
     ----------
     module : the torch module, unchanged
+    device : where its weights are
     image_shape : (channel, y, x)
     latent_shape : (latent, ...) of mu
     through : functions applied at sites that are no module's output, by site; `hooks.attached` fills it
@@ -63,7 +65,9 @@ class Model:
         image_shape: tuple[int, int, int],
         quantise: Callable[[Tensor], object] | None = None,
         lookup: Callable[[Tensor], object] | None = None,
+        n_codes: int | None = None,
     ) -> None:
+        self.device = _device(module)
         self.module = module
         self.image_shape = image_shape
         self._encode_own = encode
@@ -72,14 +76,9 @@ class Model:
         self._lookup_own = lookup
         self.through: dict[str, list[Edit]] = {}
         self._active = 0
-        weight = next(module.parameters(), None)
-        self.device = weight.device if weight is not None else torch.device("cpu")
-        if weight is not None and weight.dtype != torch.float32:
-            raise ConfigError(
-                f"the module's weights are {weight.dtype}; measuring needs float32, so call .float() first."
-            )
+        self._n_codes = n_codes
         probe = torch.rand((2, *image_shape), generator=torch.Generator().manual_seed(0)).to(self.device)
-        with evaluating(module):
+        with self.running():
             middle = None if quantise is None else (self.quantise, self.lookup)
             self.site_map: SiteMap = discover(module, self._encoded, self._decoded, probe, middle)
 
@@ -97,6 +96,23 @@ class Model:
     def discrete(self) -> bool:
         """Whether the code is made of entries of codebooks."""
         return self._quantise_own is not None
+
+    @property
+    def n_codes(self) -> int:
+        """Entries of a codebook.
+
+        Raises
+        ------
+        ConfigError
+            When the model's code is not discrete, or nobody said how many codes there are.
+        """
+        if not self.discrete:
+            raise ConfigError(_CONTINUOUS)
+        if self._n_codes is None:
+            raise ConfigError(
+                "the number of codes is unknown: call wrap(module, ..., n_codes=<entries of a codebook>)."
+            )
+        return self._n_codes
 
     def sites(self) -> pd.DataFrame:
         """Table of all sites: index `site`; columns module, shape, n_units, side, in order of execution."""
@@ -136,14 +152,19 @@ class Model:
         ------
         ConfigError
             When the model's code is not discrete.
+        DataError
+            When the shape is not that of the model's codes, or a code does not exist.
         """
         whole = self._checked(codes, "latent.code")
         with self.running():
-            parts = [self._decoded_through(self.lookup(whole[b]))[1] for b in self._batches(len(whole))]
+            parts = [
+                self._decoded_through(self.lookup(self._at("latent.code", whole[b])))[1]
+                for b in self._batches(len(whole))
+            ]
         return torch.cat(parts).float()
 
     def quantise(self, mu: Tensor) -> Tensor:
-        """Integer codes (n, codebook, ...) of posterior means.
+        """Integer codes (n, codebook, y, x) or (n, codebook, cell) of posterior means; hooks are not consulted.
 
         Raises
         ------
@@ -151,17 +172,20 @@ class Model:
             When the model's code is not discrete, or quantise returns something else.
         """
         if self._quantise_own is None:
-            raise ConfigError("this model's code is continuous; a discrete one is wrapped with quantise= and lookup=.")
+            raise ConfigError(_CONTINUOUS)
         code = self._quantise_own(mu)
-        if not isinstance(code, Tensor) or code.is_floating_point() or code.ndim < 2 or len(code) != len(mu):
+        if not isinstance(code, Tensor) or code.dtype != torch.int64 or code.ndim not in (3, 4) or len(code) != len(mu):
             got = f"{code.dtype} {tuple(code.shape)}" if isinstance(code, Tensor) else type(code).__name__
-            raise ConfigError(f"quantise returned {got}; it must return integers of shape (n, codebook, ...).")
+            raise ConfigError(
+                f"quantise returned {got}; "
+                "it must return torch.int64 of shape (n, codebook, y, x) or (n, codebook, cell)."
+            )
         return code
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """What enters the decoder for integer codes (n, codebook, ...)."""
+        """What enters the decoder for integer codes (n, codebook, ...); hooks are not consulted."""
         if self._lookup_own is None:
-            raise ConfigError("this model's code is continuous; a discrete one is wrapped with quantise= and lookup=.")
+            raise ConfigError(_CONTINUOUS)
         z = self._lookup_own(codes)
         if not isinstance(z, Tensor) or not z.is_floating_point() or len(z) != len(codes):
             got = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
@@ -182,7 +206,10 @@ class Model:
             return self.forward(images)
 
     def forward(self, images: Tensor, decode: bool = True) -> Pass:
-        """One pass over checked images with whatever hooks are in place; call it inside `running`."""
+        """One pass over checked images with whatever hooks are in place; call it inside `running`.
+
+        Without the decoder it ends at mu: z is mu, also of a discrete model, and image and code are None.
+        """
         encoded = self._encoded_through(images)
         return self._finished(encoded.mu, encoded.logvar, decode)
 
@@ -263,16 +290,19 @@ class Model:
         counts = self.sites()["side"].value_counts()
         listed = ", ".join(f"{counts.get(side, 0)} {side}" for side in ("encoder", "latent", "decoder"))
         name = type(self.module).__name__
-        return f"<Model of {name}: images {self.image_shape}, {self.n_latents} latents, sites {listed}>"
+        at = f" on {'x'.join(map(str, self.latent_shape[1:]))} positions" if len(self.latent_shape) > 1 else ""
+        code = f", codes {tuple(self.site_map['latent.code'].shape)}" if self.discrete else ""
+        return f"<Model of {name}: images {self.image_shape}, {self.n_latents} latents{at}{code}, sites {listed}>"
 
     # The private calls below assume eval mode and images that are checked.
 
     def _encoded(self, x: Tensor) -> Encoded:
-        found = adapters.posterior(self._encode_own(x))
+        result = self._encode_own(x)
+        found = adapters.posterior(result)
         if found is None or len(found[0]) != len(x) or (found[1] is not None and found[0].shape != found[1].shape):
             raise ConfigError(
                 "encode must return mu and logvar, each of shape (n, latent, ...), as a tuple or as attributes of "
-                f"these names; it returned {adapters.described(self._encode_own(x))}."
+                f"these names; it returned {adapters.described(result)}."
             )
         return Encoded(*found)
 
@@ -306,14 +336,19 @@ class Model:
 
     def _checked(self, value: Images, name: str) -> Tensor:
         if name not in self.site_map.sites:
-            raise ConfigError("this model's code is continuous; a discrete one is wrapped with quantise= and lookup=.")
-        site = self.site_map[name]
-        dtype = torch.int64 if name == "latent.code" else torch.float32
-        codes = torch.as_tensor(value, dtype=dtype, device=self.device)
-        if tuple(codes.shape[1:]) != site.shape:
+            raise ConfigError(_CONTINUOUS)
+        site, given = self.site_map[name], torch.as_tensor(value)
+        if tuple(given.shape[1:]) != site.shape or not len(given):
             wanted = ", ".join(map(str, site.shape))
-            raise DataError(f"codes have shape {tuple(codes.shape)}; the model takes (n, {wanted}).")
-        return codes
+            raise DataError(f"codes have shape {tuple(given.shape)}; the model takes (n, {wanted}) with n at least 1.")
+        if name != "latent.code":
+            return given.to(self.device, torch.float32)
+        if given.is_floating_point() or given.dtype == torch.bool:
+            raise DataError(f"codes are {given.dtype}; they are names, so give integers.")
+        low, high = int(given.min()), int(given.max())
+        if low < 0 or high >= self.n_codes:
+            raise DataError(f"code {low if low < 0 else high} does not exist; codes are 0 to {self.n_codes - 1}.")
+        return given.to(self.device, torch.int64)
 
     def _at(self, name: str, value: Tensor) -> Tensor:
         for edit in self.through.get(name, ()):
@@ -330,7 +365,11 @@ class Model:
             name, fn = hook
             return self.site_map[name], fn
         site = self.site_map[hook.site]
-        hook.check_units(site.n_units)
+        if hook.do not in FOR_CODES and site.name == CODE_SITE:
+            raise SiteError(
+                f"do={hook.do!r} is no change of codes, which are names; allowed are {', '.join(FOR_CODES)}."
+            )
+        hook.check(site, self.n_codes if site.name == CODE_SITE else None)
         source = None
         if hook.source is not None:
             source = self.values(hook.source.array, [site])[site.name]
@@ -357,29 +396,36 @@ def wrap(
     *,
     quantise: str | Callable[[Tensor], object] | None = None,
     lookup: str | Callable[[Tensor], object] | None = None,
+    n_codes: int | None = None,
 ) -> Model:
     """Give a torch VAE the uniform surface, without changing it.
 
-    VAEs of pythae and diffusers are recognised and need no arguments.
+    VAEs of pythae and diffusers are recognised and need no arguments. Those of diffusers work on images in [-1, 1], as
+    its pipelines do; they are given 2 x - 1, and (image + 1) / 2 is what is measured.
 
     Parameters
     ----------
     module : the VAE
     encode : attribute name or callable; images to (mu, logvar), a tuple or an object with these attributes
         None for `encode`, or `encoder` where there is no such attribute. A tensor alone means that there is no logvar.
+        The names may also be mean and logvar, embedding and log_covariance, or lie in `latent_dist`.
     decode : attribute name or callable; codes (n, latent, ...) to images
         None for `decode`, or `decoder` where there is no such attribute.
     image_shape : (channel, y, x)
         Not needed when the module has an attribute of this name.
-    quantise, lookup : attribute name or callable, of a discrete model: mu to integer codes (n, codebook, ...), and
-        codes to what `decode` takes
+    quantise, lookup : attribute name or callable, of a discrete model
+        mu to integer codes (n, codebook, y, x) or (n, codebook, cell), and codes to what `decode` takes.
+    n_codes : entries of a codebook
+        Not needed when the module has one `torch.nn.Embedding`, or an attribute `n_codes`.
 
     Raises
     ------
     ConfigError
-        When one of these is missing or returns something else.
+        When one of these is missing or returns something else, or weights are not float32 on one device.
     """
     known = adapters.known(module)
+    if known.refused and (encode is None or decode is None):
+        raise ConfigError(known.refused)
     shape = image_shape or getattr(module, "image_shape", None) or known.image_shape
     if shape is None:
         raise ConfigError("image_shape is unknown: call wrap(module, image_shape=(channel, y, x)).")
@@ -388,7 +434,8 @@ def wrap(
     if (quantise is None) != (lookup is None):
         raise ConfigError("quantise and lookup belong together: give both, or neither.")
     channel, y, x = (int(v) for v in shape)
-    middle = (known.quantise, known.lookup)
+    # The library's quantiser belongs between the library's own halves.
+    middle = (known.quantise, known.lookup) if encode is None and decode is None else (None, None)
     if quantise is not None and lookup is not None:
         middle = (_callable(module, "quantise", quantise), _callable(module, "lookup", lookup))
     return Model(
@@ -401,7 +448,26 @@ def wrap(
         else _callable(module, "decode", decode or _half(module, "decode")),
         (channel, y, x),
         *middle,
+        n_codes=n_codes or known.n_codes or adapters.codes_of(module),
     )
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Where the weights are; refuses weights that cannot be measured."""
+    for name, weight in (*module.named_parameters(), *module.named_buffers()):
+        if nn.parameter.is_lazy(weight):
+            raise ConfigError(f"weight {name} has no shape yet: run the module once on images before wrapping it.")
+        if weight.is_floating_point() and weight.dtype != torch.float32:
+            raise ConfigError(
+                f"weight {name} of the module is {weight.dtype}; measuring needs float32, so call .float() first."
+            )
+    devices = sorted({str(w.device) for w in (*module.parameters(), *module.buffers())})
+    if len(devices) > 1 or "meta" in devices:
+        raise ConfigError(
+            f"the module's weights are on {' and '.join(devices)}; "
+            "measuring needs them on one device, so call .to() first."
+        )
+    return torch.device(devices[0] if devices else "cpu")
 
 
 def _half(module: nn.Module, name: str) -> str:

@@ -1,8 +1,9 @@
 """Finding and naming the places where a model can be read and written.
 
-The model runs once on a small random probe while every leaf module records what enters and leaves it. Layers with
-weights become sites, named by side and path (`encoder.conv1`), and mean the value after the layer's non-linearity;
-`encoder.conv1.pre` is the value before it. The path of any module that ran is accepted as an alias of its own output.
+The model runs once on a small random probe while every module records what enters and leaves it. Layers with weights
+become sites, named by side and path (`encoder.conv1`), and mean the value after the layer's non-linearity, where that
+is a module of its own that runs once; `encoder.conv1.pre` is the value before it. The path of any module that ran once
+is accepted as an alias of its own output; of an output with several entries, the first tensor counts.
 Some sites exist whether or not a module makes them: `latent.mu`, `latent.logvar` (where the model has one), `latent.z`
 and `decoder.output`, and `latent.code` in discrete models.
 """
@@ -10,10 +11,11 @@ and `decoder.output`, and `latent.code` in discrete models.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from copy import copy
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -100,7 +102,7 @@ class SiteMap:
 
 
 class Seen(NamedTuple):
-    """What the probe found: executions of leaf modules and of the modules around them, and what returned no tensor."""
+    """What the probe found: executions of layers and of the modules around them, and what returned no tensor."""
 
     leaves: list[Call]
     containers: list[Call]
@@ -108,15 +110,16 @@ class Seen(NamedTuple):
 
 
 @contextmanager
-def recording(module: nn.Module, seen: Seen, side: Side) -> Iterator[None]:
+def recording(module: nn.Module, seen: Seen, side: Side, examples: int) -> Iterator[None]:
     """Note every module that runs inside the block; hooks are removed however the block ends."""
     handles = []
 
     def hook_of(path: str, leaf: bool) -> Callable[[nn.Module, tuple[object, ...], object], None]:
         def hook(called: nn.Module, args: tuple[object, ...], output: object) -> None:
             value = tensor_of(output)
-            if value is None or value.ndim < 2:
-                seen.other[path] = type(output).__name__ if value is None else "a tensor without a unit axis"
+            if value is None or value.ndim < 2 or len(value) != examples:
+                got = f"a tensor of shape {tuple(value.shape)}" if value is not None else type(output).__name__
+                seen.other[path] = got
                 return
             first = args[0] if args and isinstance(args[0], Tensor) else None
             (seen.leaves if leaf else seen.containers).append(Call(path, called, first, value, side))
@@ -124,9 +127,8 @@ def recording(module: nn.Module, seen: Seen, side: Side) -> Iterator[None]:
         return hook
 
     try:
-        for path, child in module.named_modules():
-            if path:
-                handles.append(child.register_forward_hook(hook_of(path, not any(child.children()))))
+        for path, child in _modules(module):
+            handles.append(child.register_forward_hook(hook_of(path, _is_leaf(child))))
         yield
     finally:
         for handle in handles:
@@ -134,10 +136,51 @@ def recording(module: nn.Module, seen: Seen, side: Side) -> Iterator[None]:
 
 
 def tensor_of(output: object) -> Tensor | None:
-    """The tensor that a module's output stands for: itself, or the first of a tuple (attention returns weights too)."""
-    if isinstance(output, tuple) and output:
-        output = output[0]
-    return output if isinstance(output, Tensor) and output.is_floating_point() else None
+    """The tensor that a module's output stands for: itself, or the first entry (attention returns weights too)."""
+    name = _first(output)
+    value = output if name is None else _entry(output, name)
+    return value if isinstance(value, Tensor) and value.is_floating_point() else None
+
+
+def with_tensor(output: object, value: Tensor) -> object:
+    """A copy of a module's output with `value` where `tensor_of` finds the tensor."""
+    name = _first(output)
+    if name is None:
+        return value
+    if isinstance(output, tuple):
+        parts = (value, *output[1:])
+        # A named tuple takes its fields one by one.
+        return type(output)(*parts) if hasattr(output, "_fields") else parts
+    changed: Any = copy(output)
+    if isinstance(changed, MutableMapping | list):
+        changed[name] = value
+    if is_dataclass(changed):
+        object.__setattr__(changed, str(name), value)
+    return changed
+
+
+def _first(output: object) -> Any:
+    """Index, key or field name of the first entry; None where the output has no entries."""
+    if isinstance(output, tuple | list):
+        return 0 if output else None
+    if isinstance(output, Mapping):
+        return next(iter(output), None)
+    if is_dataclass(output) and fields(output):
+        return fields(output)[0].name
+    return None
+
+
+def _entry(output: Any, name: Any) -> object:
+    return output[name] if isinstance(output, tuple | list | Mapping) else getattr(output, str(name))
+
+
+def _modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Paths and modules inside, without those that only compute a layer's weights."""
+    return [(path, m) for path, m in module.named_modules() if path and "parametrizations" not in path.split(".")]
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return all(name == "parametrizations" for name, _ in module.named_children())
 
 
 def discover(
@@ -156,22 +199,25 @@ def discover(
     middle : of a discrete model, mu to codes and codes to z
     """
     seen = Seen([], [], {})
-    with recording(module, seen, "encoder"):
+    with recording(module, seen, "encoder", len(probe)):
         encoded = encode(probe)
     z, code = encoded.mu, None
     if middle is not None:
         code = middle[0](encoded.mu)
         z = middle[1](code)
-    with recording(module, seen, "decoder"):
+    with recording(module, seen, "decoder", len(probe)):
         image = decode(z)
 
     times = Counter(call.path for call in (*seen.leaves, *seen.containers))
-    refused = {
+    refused = {path: f"module {path} runs in neither encode nor decode" for path, _ in _modules(module)}
+    refused |= {
+        path: f"module {path} returns {what}, not a value (example, unit, ...)" for path, what in seen.other.items()
+    }
+    refused |= {
         path: f"module {path} runs {n} times in one pass, so its output has no single value"
         for path, n in times.items()
         if n > 1
     }
-    refused |= {path: f"module {path} returns {what}, not a tensor" for path, what in seen.other.items()}
     named = {"latent.mu": encoded.mu, "latent.logvar": encoded.logvar, "latent.code": code, "latent.z": z}
     latent = {
         name: Site(name, None, tuple(value.shape[1:]), "latent") for name, value in named.items() if value is not None
@@ -202,6 +248,14 @@ def discover(
         if side == "encoder":
             sites.update(latent)
     sites[OUTPUT_SITE] = Site(OUTPUT_SITE, None, tuple(image.shape[1:]), "decoder")
+    # One module under two paths is one site, or is refused under both.
+    first = {id(m): path for path, m in _modules(module)}
+    for path, m in module.named_modules(remove_duplicate=False):
+        original = first.get(id(m), path)
+        if original != path and original in aliases:
+            aliases[path] = aliases[original]
+        elif original != path and original in refused:
+            refused[path] = refused[original]
     return SiteMap(sites, aliases, refused)
 
 
@@ -247,7 +301,8 @@ _BETWEEN = (
 
 
 def _is_layer(module: nn.Module) -> bool:
-    return any(p.ndim >= 2 for p in module.parameters(recurse=False))
+    # Of a leaf, all parameters are its own or parametrise its own.
+    return any(p.ndim >= 2 for p in module.parameters())
 
 
 def _is_activation(call: Call) -> bool:

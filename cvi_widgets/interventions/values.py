@@ -24,7 +24,7 @@ Do = Literal["swap", "zero", "mean", "resample", "noise", "add", "set"]
 _NEEDS_SOURCE = ("swap",)
 _MAY_HAVE_SOURCE = ("swap", "mean", "resample")
 _NEEDS_VALUE = ("noise", "add", "set")
-_FOR_CODES = ("set", "swap", "resample")
+FOR_CODES = ("set", "swap", "resample")
 CODE_SITE = "latent.code"
 _BOOL = np.dtype(bool).str
 
@@ -139,8 +139,8 @@ class Intervention:
             raise ConfigError(f"do={do!r} at site {site!r} needs value=, a number or an array.")
         if do not in _NEEDS_VALUE and value is not None:
             raise ConfigError(f"do={do!r} at site {site!r} uses no value=; those that do are noise, add, set.")
-        if site == CODE_SITE and do not in _FOR_CODES:
-            raise ConfigError(f"do={do!r} is no change of codes, which are names; allowed are {', '.join(_FOR_CODES)}.")
+        if site == CODE_SITE and do not in FOR_CODES:
+            raise ConfigError(f"do={do!r} is no change of codes, which are names; allowed are {', '.join(FOR_CODES)}.")
         if when is not None and (site != CODE_SITE or isinstance(when, bool) or int(when) != when):
             raise ConfigError(f"when={when!r} at site {site!r}: it must be the number of a code, at {CODE_SITE} only.")
         set_ = object.__setattr__
@@ -221,6 +221,8 @@ class Intervention:
             for name in ("source", "value", "where"):
                 fields[name] = _thawed(fields.get(name))
             return cls(**fields)
+        except ConfigError:
+            raise
         except (json.JSONDecodeError, binascii.Error, TypeError, KeyError, AttributeError, ValueError) as error:
             raise ConfigError(f"this text is no intervention ({error}).") from error
 
