@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from cvi_widgets.dashboards import dashboard, setup
     from cvi_widgets.data import load
     from cvi_widgets.errors import CviError
-    from cvi_widgets.interventions import Intervention, intervene_input, intervene_latent, mediate, patch, planted, wrap
+    from cvi_widgets.interventions import (
+        Circuit,
+        Intervention,
+        circuit,
+        faithfulness,
+        intervene_input,
+        intervene_latent,
+        mediate,
+        patch,
+        path_patch,
+        plan,
+        planted,
+        wrap,
+    )
     from cvi_widgets.runs import Run, open_run, start_run
     from cvi_widgets.stages import intervene_stage, report_stage, train_stage
     from cvi_widgets.studies.runner import run_flat as run
@@ -30,7 +43,12 @@ _HOMES = {
     "intervene_latent": "interventions",
     "patch": "interventions",
     "mediate": "interventions",
+    "path_patch": "interventions",
+    "plan": "interventions",
     "planted": "interventions",
+    "circuit": "interventions",
+    "Circuit": "interventions",
+    "faithfulness": "interventions",
     "Run": "runs",
     "open_run": "runs",
     "start_run": "runs",
@@ -45,12 +63,15 @@ _ROOMS = ("data", "metrics", "models", "objectives", "training", "views")
 
 __version__ = version("cvi_widgets")
 __all__ = [
+    "Circuit",
     "CviError",
     "Intervention",
     "Run",
     "RunConfig",
+    "circuit",
     "dashboard",
     "data",
+    "faithfulness",
     "intervene_input",
     "intervene_latent",
     "intervene_stage",
@@ -61,6 +82,8 @@ __all__ = [
     "objectives",
     "open_run",
     "patch",
+    "path_patch",
+    "plan",
     "planted",
     "report_stage",
     "run",

@@ -1,14 +1,22 @@
-"""Reaching into a model: sites, hooks, interventions as values, and the four measurements.
+"""Reaching into a model: sites, hooks, interventions as values, measurements, and circuits.
 
-`wrap` any torch VAE, then `intervene_input`, `intervene_latent`, `patch` or `mediate` it; each returns a data set with
-named dimensions and 95 % intervals. Nothing here knows a data set except through `data.protocol.FactorData`.
+`wrap` any torch VAE, then `intervene_input`, `intervene_latent`, `patch`, `mediate` or `path_patch` it; each returns a
+data set with named dimensions, the spread over pairs and 95 % intervals, and `plan` says beforehand what it will cost.
+`circuit` finds the graph that a factor's change travels along, `faithfulness` tests it, and `planted` makes models
+whose circuit is known. Nothing here knows a data set except through `data.protocol.FactorData`.
 """
 
+from cvi_widgets.interventions.circuits import circuit
+from cvi_widgets.interventions.costs import CostPlan, plan
+from cvi_widgets.interventions.faithfulness import faithfulness
+from cvi_widgets.interventions.found_circuit import Circuit
 from cvi_widgets.interventions.input import intervene_input
 from cvi_widgets.interventions.latent import intervene_latent, traversals
 from cvi_widgets.interventions.mediation import contrasts, mediate
 from cvi_widgets.interventions.model import Model, Pass, wrap
+from cvi_widgets.interventions.motifs import motifs
 from cvi_widgets.interventions.patching import patch
+from cvi_widgets.interventions.paths import path_patch
 from cvi_widgets.interventions.planted import Planted, planted
 from cvi_widgets.interventions.sites import Encoded, Site, SiteMap
 from cvi_widgets.interventions.values import Intervention
@@ -25,8 +33,15 @@ __all__ = [
     "intervene_latent",
     "traversals",
     "patch",
+    "path_patch",
+    "plan",
+    "CostPlan",
     "mediate",
     "contrasts",
+    "circuit",
+    "Circuit",
+    "faithfulness",
+    "motifs",
     "Planted",
     "planted",
 ]

@@ -56,6 +56,8 @@ class PathChanges(NamedTuple):
     """(pair, sender, receiver, component)"""
     along: NDArray[np.float64]
     """(pair, sender, receiver): share of the pair's total change, NaN where there is none"""
+    total: NDArray[np.float32]
+    """(pair, component): the change of the outcome from base to source"""
 
 
 def path_patch(
@@ -175,7 +177,7 @@ def path_changes(
 ) -> PathChanges:
     """Change of the outcome through each path, of each pair."""
     decode = outcome.decode or path.receiver.side == "decoder"
-    components, along, square = [], [], []
+    components, along, square, total = [], [], [], []
     start = 0
     for run in traced(model, base, source, decode=decode, budget=budget):
         y, y_new = read(run.base, outcome), read(run.source, outcome)
@@ -188,10 +190,15 @@ def path_changes(
             moved = torch.cat(blocks) - y
             rows.append(outcome.components(moved.flatten(0, 1)).reshape(*moved.shape[:2], -1).cpu())
             shares.append((moved.flatten(2) * direction).sum(2).cpu())
+        total.append(outcome.components(y_new - y).cpu())
         components.append(torch.stack(rows).movedim(2, 0))
         along.append(torch.stack(shares).movedim(2, 0))
         square.append(direction.double().square().sum(1).cpu())
-    return PathChanges(torch.cat(components).numpy(), share(torch.cat(along).numpy(), torch.cat(square).numpy()))
+    return PathChanges(
+        torch.cat(components).numpy(),
+        share(torch.cat(along).numpy(), torch.cat(square).numpy()),
+        torch.cat(total).numpy(),
+    )
 
 
 def _arriving(model: Model, trace: Trace, images: Tensor, path: Path, new: Tensor, method: Method) -> Iterator[Tensor]:
