@@ -7,6 +7,7 @@ whose circuit is known. Nothing here knows a data set except through `data.proto
 """
 
 from cvi_widgets.interventions.circuits import circuit
+from cvi_widgets.interventions.codes import intervene_code
 from cvi_widgets.interventions.costs import CostPlan, plan
 from cvi_widgets.interventions.faithfulness import faithfulness
 from cvi_widgets.interventions.found_circuit import Circuit
@@ -31,6 +32,7 @@ __all__ = [
     "Intervention",
     "intervene_input",
     "intervene_latent",
+    "intervene_code",
     "traversals",
     "patch",
     "path_patch",

@@ -1,0 +1,240 @@
+"""Interventions on discrete codes: exchange one code, hold the others, and see what happens to the picture.
+
+The published shift of one coordinate, do(z_e[i] = v) with v from -3 to 3 (arXiv 2505.03530, equations 3-4), happens
+before the quantiser, which snaps most shifts back to the code that was there. Exchanging the code itself is the
+intervention that the decoder can see; both are measured at the same positions, with the share of shifts that changed
+any code. Use `intervene_latent` for continuous codes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cvi_widgets.errors import ConfigError, DataError
+from cvi_widgets.interventions import effects
+from cvi_widgets.interventions.model import BATCH, Images, Model
+from cvi_widgets.metrics.statistics import Interval
+
+Floats = NDArray[np.float32]
+
+
+class _Shift(NamedTuple):
+    """One coordinate of what enters the quantiser, shifted at every sampled cell."""
+
+    l2: Floats
+    """(example, coordinate, cell): mean over values"""
+    changed: Floats
+    """(example, coordinate, value): share of cells"""
+
+
+def intervene_code(
+    model: Model,
+    x: Images,
+    swaps: int = 1,
+    *,
+    cells: int | None = 64,
+    coordinates: int | None = 16,
+    values: ArrayLike | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+) -> xr.Dataset:
+    """Exchange the code at one (codebook, cell) for another code in use, hold the others, decode.
+
+    Parameters
+    ----------
+    model : discrete
+    x : images (example, channel, y, x); codes in use are those that they have
+    swaps : other codes tried per position and example, drawn with replacement
+    cells, coordinates : how many cells, and how many coordinates of z_e, are sampled; None for all
+    values : values v that a coordinate of z_e is set to; None for seven from -3 to 3
+
+    Returns
+    -------
+    Dataset
+        `l2` (example, codebook, cell), the L2 norm over pixels and channels averaged over swaps, NaN in codebooks of
+        which only one code is in use, and its means `ces_code_l2` and `ces_code_rms` (codebook); `l2_coordinate`
+        (example, coordinate, cell), the same for the shift, averaged over values, and its mean `ces_coordinate_l2`
+        (coordinate); `changed` (coordinate), the share of shifts that changed any code, and `changed_at` (coordinate,
+        value); `in_use` (codebook), how many codes. Means have `_low` and `_high`.
+
+    Raises
+    ------
+    ConfigError
+        When the model's code is continuous, or a number is less than 1.
+    DataError
+        When every image has the same codes, so that nothing can be exchanged.
+    """
+    if not model.discrete:
+        raise ConfigError("intervene_code exchanges codes, and this model's code is continuous; use intervene_latent.")
+    for name, number in (("swaps", swaps), ("cells", cells), ("coordinates", coordinates)):
+        if number is not None and number < 1:
+            raise ConfigError(f"setting {name!r} is {number}; it must be at least 1.")
+    grid = np.linspace(-3, 3, 7) if values is None else np.asarray(values, np.float64)
+    if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all():
+        raise ConfigError(f"values are {grid.tolist()}; they must be a list of numbers.")
+    rng = np.random.default_rng(seed)
+    mu = model.encode(x).mu
+    codes = _codes(model, mu)
+    in_use = [torch.unique(codes[:, book]) for book in range(codes.shape[1])]
+    if all(len(used) < 2 for used in in_use):
+        raise DataError("every image has the same codes, so there is no other code to exchange one for.")
+    positions = codes.shape[2:]
+    at_cells = _sample(int(np.prod(positions)), cells, rng)
+    # A flat z_e has no cells of its own: each of its coordinates is shifted once.
+    z_cells = at_cells if mu.shape[2:] == positions else np.arange(int(np.prod(mu.shape[2:])))
+    at_coordinates = _sample(mu.shape[1], coordinates, rng)
+    base = model.decode_codes(codes)
+    l2 = _swapped(model, codes, base, in_use, at_cells, swaps, rng)
+    shift = _shifted(model, mu, codes, base, at_coordinates, z_cells, grid)
+    n, n_pixels = len(codes), int(np.prod(model.image_shape))
+    ces = effects.mean_over_first(l2.mean(2), draws, seed)
+    root = np.sqrt(n_pixels)
+    per_book, per_coordinate = ("codebook",), ("coordinate",)
+    norm = "L2 norm over pixels of the change of the image"
+    z_cell = "cell" if mu.shape[2:] == positions else "z_cell"
+    variables = {
+        "l2": effects.variable(("example", "codebook", "cell"), l2, f"{norm}, mean over swaps", "intensity"),
+        **effects.with_interval(
+            "ces_code_l2",
+            per_book,
+            ces,
+            "causal effect strength of exchanging one code, L2 norm over pixels",
+            "intensity",
+        ),
+        **effects.with_interval(
+            "ces_code_rms",
+            per_book,
+            Interval(ces.value / root, ces.low / root, ces.high / root),
+            "causal effect strength of exchanging one code, per pixel (RMS)",
+            "intensity",
+        ),
+        "l2_coordinate": effects.variable(
+            ("example", "coordinate", z_cell), shift.l2, f"{norm}, mean over values", "intensity"
+        ),
+        **effects.with_interval(
+            "ces_coordinate_l2",
+            per_coordinate,
+            effects.mean_over_first(shift.l2.mean(2), draws, seed),
+            "causal effect strength of setting one coordinate before the quantiser, L2 norm over pixels",
+            "intensity",
+        ),
+        **effects.with_interval(
+            "changed",
+            per_coordinate,
+            effects.mean_over_first(shift.changed.mean(2), draws, seed),
+            "share of shifts of one coordinate that changed any code",
+            "1",
+        ),
+        "changed_at": effects.variable(
+            ("coordinate", "value"), shift.changed.mean(0), "share of shifts to this value that changed any code", "1"
+        ),
+        "in_use": effects.variable(per_book, [len(used) for used in in_use], "codes that the images have", "codes"),
+    }
+    coords = {
+        "codebook": ("codebook", np.arange(codes.shape[1])),
+        "coordinate": ("coordinate", at_coordinates),
+        "value": ("value", grid, {"long_name": "value the coordinate is set to", "units": "z_e"}),
+        **_cell_coords("cell", at_cells, positions),
+    }
+    if z_cell != "cell":
+        coords |= _cell_coords(z_cell, z_cells, mu.shape[2:])
+    return effects.described(
+        xr.Dataset(variables, coords),
+        intervention="the code at one (codebook, cell) is exchanged for another in use, all others are held; beside it, "
+        "one coordinate at one cell is set to a value before the quantiser",
+        convention="ces_code_l2 is E ||D(code) - D(code~)||_2 over all pixels and channels, averaged over swaps and "
+        "cells; ces_code_rms divides by the root of their number; ces_coordinate_l2 counts shifts without effect as 0",
+        interval="95 % percentile bootstrap over examples",
+        n_examples=n,
+        n_pixels=n_pixels,
+        swaps=swaps,
+        seed=seed,
+        draws=draws,
+    )
+
+
+def _codes(model: Model, mu: Tensor) -> Tensor:
+    with model.running():
+        return torch.cat([model.quantise(part) for part in mu.split(BATCH)])
+
+
+def _sample(n: int, wanted: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    if wanted is None or wanted >= n:
+        return np.arange(n)
+    return np.sort(rng.choice(n, wanted, replace=False))
+
+
+def _swapped(
+    model: Model,
+    codes: Tensor,
+    base: Tensor,
+    in_use: list[Tensor],
+    cells: NDArray[np.int64],
+    swaps: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Effect of other codes, shape (example, codebook, cell)."""
+    n, books = codes.shape[:2]
+    out = np.zeros((n, books, len(cells)), np.float32)
+    for book, used in enumerate(in_use):
+        if len(used) < 2:
+            out[:, book] = np.nan
+            continue
+        for k, cell in enumerate(cells):
+            for _ in range(swaps):
+                new = codes.flatten(2).clone()
+                # A step of 1 to len - 1 through the sorted codes in use never lands where it began.
+                step = torch.as_tensor(rng.integers(1, len(used), n), device=codes.device)
+                now = torch.searchsorted(used, new[:, book, int(cell)].contiguous())
+                new[:, book, int(cell)] = used[(now + step) % len(used)]
+                out[:, book, k] += _distance(model.decode_codes(new.view_as(codes)), base) / swaps
+    return out
+
+
+def _shifted(
+    model: Model,
+    mu: Tensor,
+    codes: Tensor,
+    base: Tensor,
+    coordinates: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    grid: NDArray[np.float64],
+) -> _Shift:
+    n = len(mu)
+    l2 = np.zeros((n, len(coordinates), len(cells)), np.float32)
+    changed = np.zeros((n, len(coordinates), len(grid)), np.float32)
+    flat = mu.reshape(*mu.shape[:2], -1)
+    for i, coordinate in enumerate(coordinates):
+        for k, cell in enumerate(cells):
+            for j, value in enumerate(grid):
+                shifted = flat.clone()
+                shifted[:, int(coordinate), int(cell)] = float(value)
+                new = _codes(model, shifted.view_as(mu))
+                moved = (new != codes).flatten(1).any(1)
+                changed[:, i, j] += moved.cpu().numpy() / len(cells)
+                # The decoder sees nothing but codes, so examples that keep theirs change by exactly 0.
+                if bool(moved.any()):
+                    found = _distance(model.decode_codes(new[moved]), base[moved])
+                    l2[moved.cpu().numpy(), i, k] += found / len(grid)
+    return _Shift(l2, changed)
+
+
+def _distance(images: Tensor, base: Tensor) -> Floats:
+    out: Floats = (images - base).flatten(1).square().sum(1).sqrt().cpu().numpy()
+    return out
+
+
+def _cell_coords(
+    dim: str, cells: NDArray[np.int64], shape: tuple[int, ...]
+) -> dict[str, tuple[str, NDArray[np.int64]]]:
+    coords = {dim: (dim, cells)}
+    if len(shape) == 2:
+        y, x = np.unravel_index(cells, shape)
+        coords |= {f"{dim}_y": (dim, y), f"{dim}_x": (dim, x)}
+    return coords
