@@ -146,8 +146,8 @@ def intervene_code(
         coords |= _cell_coords(z_cell, z_cells, mu.shape[2:])
     return effects.described(
         xr.Dataset(variables, coords),
-        intervention="the code at one (codebook, cell) is exchanged for another in use, all others are held; beside it, "
-        "one coordinate at one cell is set to a value before the quantiser",
+        intervention="the code at one (codebook, cell) is exchanged for another in use, all others are held; beside "
+        "it, one coordinate at one cell is set to a value before the quantiser",
         convention="ces_code_l2 is E ||D(code) - D(code~)||_2 over all pixels and channels, averaged over swaps and "
         "cells; ces_code_rms divides by the root of their number; ces_coordinate_l2 counts shifts without effect as 0",
         interval="95 % percentile bootstrap over examples",
@@ -161,7 +161,7 @@ def intervene_code(
 
 def _codes(model: Model, mu: Tensor) -> Tensor:
     with model.running():
-        return torch.cat([model.quantise(part) for part in mu.split(BATCH)])
+        return torch.cat([model.quantise(mu[start : start + BATCH]) for start in range(0, len(mu), BATCH)])
 
 
 def _sample(n: int, wanted: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
