@@ -74,13 +74,17 @@ def main() -> None:
     decode = given.outcome == "reconstruction"
     print(f"{given.network} network, {pairs} pairs, outcome {given.outcome}, {given.threads} thread(s)")
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # The first recorded pass of a process loads more of torch.
-    runs, recording = list(traced(model, base[:2], source[:2], decode)), []
+    names = [s.name for s in sites]
+    # The first recorded pass of a process loads more of torch, the first patch more of scipy.
+    patch(model, base[:2], source[:2], names, outcome=given.outcome)
+    _memory(model, base, source, names, given.outcome)
+    recording = []
     for _ in range(given.rounds):
         begun = time.perf_counter()
-        runs = list(traced(model, base, source, decode, given.budget))
+        for _run in traced(model, base, source, decode, given.budget):
+            pass
         recording.append(time.perf_counter() - begun)
+    runs = list(traced(model, base, source, decode, given.budget))
     rows: list[tuple[str, str, int, int, float, float, float]] = []
     for site in sites:
         ways = _ways(net, model, runs, base, source, site, outcome)
@@ -111,26 +115,25 @@ def main() -> None:
     slow = sum(twin.values())
     print(f"all layers: twin {slow:.2f} s, linear with recording {fast:.2f} s: {slow / fast:.1f} x")
     del runs
-    _plan_and_memory(model, base, source, sites, given.outcome, given.budget, before)
-
-
-def _plan_and_memory(
-    model: Model, base: Tensor, source: Tensor, sites: list[Site], outcome: str, budget: int, before: int
-) -> None:
-    names = [s.name for s in sites]
-    said = plan(model, base[:64], source[:64], names, outcome=outcome, pairs=len(base), budget=budget)
+    said = plan(model, base[:64], source[:64], names, outcome=given.outcome, pairs=len(base), budget=given.budget)
     begun = time.perf_counter()
-    patch(model, base, source, names, outcome=outcome, budget=budget)
+    patch(model, base, source, names, outcome=given.outcome, budget=given.budget)
     took = time.perf_counter() - begun
     print(f"plan: {said}")
     print(f"patch took {took:.2f} s with its intervals: {took / said.seconds:.2f} x the plan")
-    for small in (2**25, 2**27):
-        said = plan(model, base[:64], source[:64], names, outcome=outcome, pairs=len(base), budget=small)
-        print(f"budget {small / 2**20:.0f} MiB: {said.batch} pairs at a time, {said.n_bytes / 2**20:.0f} MiB planned")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"peak memory of this process: {before / 2**10:.0f} MiB before, {peak / 2**10:.0f} MiB after all of the above"
-    )
+
+
+def _memory(model: Model, base: Tensor, source: Tensor, names: list[str], outcome: str) -> None:
+    """Largest resident memory of the process after patching with a small budget and then with larger ones."""
+    print(f"peak memory before: {_peak():.0f} MiB")
+    for budget in (2**25, 2**27, 2**29):
+        batch = plan(model, base[:64], source[:64], names, outcome=outcome, pairs=len(base), budget=budget).batch
+        patch(model, base, source, names, outcome=outcome, budget=budget, draws=100)
+        print(f"peak memory with a budget of {budget / 2**20:.0f} MiB ({batch} pairs at a time): {_peak():.0f} MiB")
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def _ways(
