@@ -26,7 +26,11 @@ def interventions(draw):
     do = draw(st.sampled_from(["swap", "zero", "mean", "resample", "noise", "add", "set"]))
     source = draw(arrays) if do == "swap" else draw(st.none() | arrays) if do in ("mean", "resample") else None
     value = draw(numbers | arrays) if do in ("noise", "add", "set") else None
-    return Intervention(draw(st.text(max_size=9)), draw(units), do, source, value, draw(st.integers(0, 9)))
+    where = draw(st.none() | st.lists(st.booleans(), min_size=4, max_size=4).map(lambda m: np.array(m).reshape(2, 2)))
+    site, when = draw(st.text(max_size=9)), None
+    if do in ("set", "swap", "resample") and draw(st.booleans()):
+        site, when = "latent.code", draw(st.none() | st.integers(0, 9))
+    return Intervention(site, draw(units), do, source, value, draw(st.integers(0, 9)), where, when)
 
 
 @given(interventions())
@@ -55,6 +59,14 @@ def test_values_are_frozen_and_copied():
         (("latent.mu", [0, 2], "add", None, 0.5), "At latent.mu, add 0.5 to units 0, 2."),
         (("latent.mu", slice(2, None), "mean"), "At latent.mu, set units 2:: to the mean over the same examples."),
         (("latent.z", None, "swap", [1.0]), "At latent.z, take all units from the source run."),
+        (
+            ("encoder.conv0", 1, "zero", None, None, 0, [[True, False], [True, True]]),
+            "At encoder.conv0, set unit 1 to zero, at 3 of 4 positions.",
+        ),
+        (
+            ("latent.code", 0, "set", None, 7, 0, None, 2),
+            "At latent.code, set codebook 0 to code 7, where the code is 2.",
+        ),
     ],
 )
 def test_explain(arguments, sentence):
@@ -70,6 +82,9 @@ def test_explain(arguments, sentence):
         ({"do": "zero", "value": 1.0}, "uses no value="),
         ({"do": "add", "value": 1.0, "source": [1.0]}, "uses no source="),
         ({"do": "set", "value": ["a"]}, "takes numbers"),
+        ({"where": [[0.0, 1.0]]}, r"float64 of shape \(1, 2\); it must be a boolean mask"),
+        ({"where": np.ones((2, 2, 2), bool)}, "must be a boolean mask"),
+        ({"do": "set", "value": 1, "when": 2}, "when=2 at site 'encoder.conv0': it must be the number of a code"),
     ],
 )
 def test_wrong_interventions_get_a_sentence(arguments, message):
@@ -77,7 +92,16 @@ def test_wrong_interventions_get_a_sentence(arguments, message):
         Intervention("encoder.conv0", 0, **arguments)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"where": 1}', '{"site": "a", "value": {"float32": "!", "shape": [1]}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        '{"where": 1}',
+        '{"site": "a", "value": {"float32": "!", "shape": [1]}}',
+        '{"site": "a", "where": {"bool": "AQE=", "shape": [3]}}',
+    ],
+)
 def test_text_that_is_no_intervention(text):
     with pytest.raises(ConfigError, match="no intervention"):
         Intervention.from_json(text)
@@ -116,6 +140,61 @@ def test_what_each_kind_does(conv_vae, images):
     assert all(value.tolist() in pool for value in drawn)
     noise = after("noise", value=0.1, seed=1) - old
     assert 0.09 < float(noise.std()) < 0.11
+
+
+def test_where_masks_positions_and_leaves_the_rest_as_it_is(conv_vae, images):
+    model = wrap(conv_vae())
+    x, at = images(20), model.site("encoder.conv0")
+    before = model.values(x, [at])[at.name]
+    where = np.zeros((4, 4), bool)
+    where[1:3, 2] = True
+    at_mask = torch.as_tensor(where)
+    for do, value in (("set", 5.0), ("mean", None), ("add", 1.0)):
+        with model.hooks([Intervention(at.name, [1, 2], do, value=value, where=where)]):
+            masked = model.values(x, [at])[at.name]
+        with model.hooks([Intervention(at.name, [1, 2], do, value=value)]):
+            everywhere = model.values(x, [at])[at.name]
+        assert torch.equal(masked[..., at_mask], everywhere[..., at_mask])
+        assert torch.equal(masked[..., ~at_mask], before[..., ~at_mask])
+        assert not torch.equal(masked, before)
+
+
+def test_masks_are_frozen_compared_and_hashed_by_content():
+    where = np.eye(2, dtype=bool)
+    one, other = (Intervention("encoder.conv0", 0, where=w) for w in (where, ~where))
+    where[:] = False
+    assert one == Intervention("encoder.conv0", 0, where=np.eye(2, dtype=bool))
+    assert one != other
+    assert len({one, other, Intervention("encoder.conv0", 0)}) == 3
+    assert one.where.array.dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("site", "shape", "message"),
+    [
+        ("encoder.conv0", (2, 2), r"shape \(2, 2\); the positions of site 'encoder\.conv0' are \(4, 4\)"),
+        ("latent.mu", (3,), r"site 'latent\.mu' has no positions"),
+    ],
+)
+def test_a_mask_of_another_shape_is_refused_before_the_pass(conv_vae, images, site, shape, message):
+    with pytest.raises(SiteError, match=message):
+        wrap(conv_vae()).run_with_hooks(images(2), [Intervention(site, 0, where=np.ones(shape, bool))])
+
+
+def test_several_sites_in_one_run(conv_vae, images):
+    model, x = wrap(conv_vae()), images(6)
+    plan = [
+        Intervention("encoder.conv0", slice(0, 2), "zero"),
+        Intervention("latent.mu", 1, "set", value=2.0),
+        Intervention("decoder.fc0", [3, 4], "mean"),
+    ]
+    together = model.run_with_hooks(x, plan)
+    with model.hooks(plan[:1]):
+        mu = model.encode(x).mu
+    mu[:, 1] = 2
+    assert torch.equal(together.mu, mu)
+    with model.hooks(plan[2:]):
+        assert torch.equal(together.image, model.decode(mu))
 
 
 def test_units_and_values_that_do_not_fit_are_refused_before_the_pass(conv_vae, images):

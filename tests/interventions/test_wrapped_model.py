@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import namedtuple
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +82,234 @@ def test_a_module_that_runs_twice_is_refused_with_the_reason(images):
     with pytest.raises(SiteError, match=r"fc.*runs 2 times"):
         model.site("fc")
     assert model.encode(images(3)).mu.shape == (3, 2)
+
+
+class Block(nn.Module):
+    """A residual block whose activation is shared, and which answers with a tuple."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.conv0, self.conv1 = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
+        self.act = act
+
+    def forward(self, x):
+        return self.act(x + self.conv1(self.act(self.conv0(x)))), "more"
+
+
+Named = namedtuple("Named", ["value", "rest"])
+
+
+@dataclass
+class Boxed:
+    value: torch.Tensor
+    rest: str = "more"
+
+
+class Nested(nn.Module):
+    image_shape = (1, 8, 8)
+
+    def __init__(self, answer=lambda value: value) -> None:
+        super().__init__()
+
+        class Head(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.fc = nn.Linear(128, 6)
+
+            def forward(self, x):
+                return answer(torch.tanh(self.fc(x)))
+
+        self.answer = answer
+        self.act = nn.ELU()
+        self.stem = nn.Conv2d(1, 2, 3, padding=1)
+        self.block = Block(self.act)
+        self.head = Head()
+        self.mu = nn.Linear(6, 3)
+        self.unused = nn.Linear(2, 2)
+        self.out = nn.Linear(3, 64)
+
+    def encode(self, x):
+        found = self.head(self.block(self.act(self.stem(x)))[0].flatten(1))
+        first = found if isinstance(found, torch.Tensor) else getattr(found, "value", None)
+        if first is None:
+            first = found["a"] if isinstance(found, dict) else found[0]
+        return self.mu(first)
+
+    def decode(self, z):
+        return self.out(z).view(-1, 1, 8, 8)
+
+
+def test_a_shared_activation_leaves_the_layers_around_it_sites(images):
+    torch.manual_seed(0)
+    model = wrap(Nested())
+    assert {"encoder.stem", "encoder.block.conv0", "encoder.block.conv1"} <= set(model.sites().index)
+    for path in ("act", "block.act"):
+        with pytest.raises(SiteError, match=r"module act runs 3 times in one pass"):
+            model.site(path)
+    base, source = images(3), images(3, seed=1)
+    stem = model.run_with_hooks(base, [Intervention("encoder.stem", None, "swap", source=source)])
+    assert torch.equal(stem.mu, model.encode(source).mu)
+
+
+def test_modules_that_did_not_run_are_refused_with_the_reason():
+    with pytest.raises(SiteError, match="module unused runs in neither encode nor decode"):
+        wrap(Nested()).site("unused")
+
+
+def test_a_container_is_a_site_whatever_it_does_inside(images):
+    torch.manual_seed(0)
+    model = wrap(Nested())
+    base, source = images(3), images(3, seed=1)
+    assert model.site("block").shape == (2, 8, 8)
+    patched = model.run_with_hooks(base, [Intervention("block", None, "swap", source=source)])
+    assert torch.equal(patched.mu, model.encode(source).mu)
+    # The layers inside do not carry the skip connection, so swapping them is not the same.
+    inside = model.run_with_hooks(base, [Intervention("encoder.block.conv1", None, "swap", source=source)])
+    assert not torch.allclose(inside.mu, patched.mu)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda value: (value, "more"),
+        lambda value: [value, "more"],
+        lambda value: Named(value, "more"),
+        lambda value: Boxed(value),
+        lambda value: {"a": value, "b": "more"},
+    ],
+)
+def test_the_first_entry_of_what_a_module_returns_is_its_value(images, answer):
+    torch.manual_seed(0)
+    plain, model = wrap(Nested()), wrap(Nested(answer))
+    model.module.load_state_dict(plain.module.state_dict())
+    edit = [("head", lambda value, site: value * 0 + 1)]
+    assert model.site("head").shape == (6,)
+    found, wanted = (m.run_with_hooks(images(3), edit) for m in (model, plain))
+    assert torch.equal(found.mu, wanted.mu)
+    assert not torch.equal(found.mu, plain.encode(images(3)).mu)
+    _, cache = model.run_with_cache(images(3), "head")
+    assert cache.children.keys() == {"head"}
+
+
+def test_a_module_with_parametrised_weights_is_still_a_layer(conv_vae, images):
+    module = conv_vae()
+    before = wrap(module).encode(images(2)).mu
+    nn.utils.parametrizations.weight_norm(module.encoder.conv1)
+    model = wrap(module)
+    assert list(model.sites().index) == list(wrap(conv_vae()).sites().index)
+    torch.testing.assert_close(model.encode(images(2)).mu, before)
+
+
+def test_the_code_may_be_a_map(images):
+    class Map(nn.Module):
+        image_shape = (1, 8, 8)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Conv2d(1, 2, 2, 2), nn.ConvTranspose2d(2, 1, 2, 2)
+
+        def encode(self, x):
+            return self.down(x)
+
+        def decode(self, z):
+            return self.up(z)
+
+    torch.manual_seed(0)
+    model = wrap(Map())
+    found = model.run_with_hooks(images(70), [])
+    assert model.latent_shape == (2, 4, 4) and model.n_latents == 2
+    assert found.mu.shape == (70, 2, 4, 4) and found.logvar is None
+    assert torch.equal(model.decode(found.mu), found.image)
+    assert (
+        repr(model)
+        == "<Model of Map: images (1, 8, 8), 2 latents on 4x4 positions, sites 0 encoder, 2 latent, 2 decoder>"
+    )
+    with pytest.raises(DataError, match=r"\(n, 2, 4, 4\)"):
+        model.decode(torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("half", ["encode", "decode"])
+def test_an_error_in_the_module_leaves_everything_as_it_was(conv_vae, images, error, half):
+    module = conv_vae(norm=True).train()
+    module.encoder.norm0.eval()
+    model = wrap(module)
+    state = [m.training for m in module.modules()]
+    grads = [p.requires_grad for p in module.parameters()]
+
+    def fail(*args):
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, half, fail)
+        broken = wrap_without_probe(model, module)
+        with pytest.raises(error), torch.autocast("cpu", dtype=torch.bfloat16):
+            broken.run_with_hooks(images(2), [("encoder.conv0", lambda v, s: v), ("latent.z", lambda v, s: v)])
+    assert hook_count(module) == 0
+    assert not any(broken.through.values())
+    assert [m.training for m in module.modules()] == state
+    assert [p.requires_grad for p in module.parameters()] == grads
+    assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+def wrap_without_probe(model, module):
+    """The same model, its halves looked up anew."""
+    model._encode_own, model._decode_own = module.encode, module.decode
+    return model
+
+
+def test_autocast_is_off_inside_and_on_again_after(conv_vae, images):
+    model = wrap(conv_vae())
+    seen = []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.run_with_hooks(images(2), [("encoder.conv0", lambda v, s: seen.append(v.dtype))])
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == [torch.float32]
+
+
+def test_a_generator_that_is_closed_takes_its_hooks_away(conv_vae, images):
+    module = conv_vae()
+    model = wrap(module)
+
+    def walk():
+        with model.hooks([("encoder.conv0", lambda v, s: v * 0), ("latent.mu", lambda v, s: v * 0)]):
+            yield model.encode(images(2))
+
+    steps = walk()
+    next(steps)
+    assert hook_count(module) == 2
+    steps.close()
+    assert hook_count(module) == 0
+
+
+def test_a_wrap_that_fails_leaves_no_hooks(conv_vae):
+    module = conv_vae().train()
+
+    def interrupted(x):
+        module.encode(x)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wrap(module, encode=interrupted)
+    assert hook_count(module) == 0
+    assert all(m.training for m in module.modules())
+
+
+def test_weights_that_cannot_be_measured_are_refused(conv_vae):
+    mixed = conv_vae()
+    mixed.latent_mu.half()
+    with pytest.raises(
+        ConfigError, match=r"weight latent_mu\.weight of the module is torch\.float16.*call \.float\(\)"
+    ):
+        wrap(mixed)
+    split = conv_vae()
+    split.decoder.to("meta")
+    with pytest.raises(ConfigError, match="weights are on cpu and meta; measuring needs them on one device"):
+        wrap(split)
+    lazy = conv_vae()
+    lazy.latent_mu = nn.LazyLinear(3)
+    with pytest.raises(ConfigError, match=r"weight latent_mu\.weight has no shape yet: run the module once"):
+        wrap(lazy)
 
 
 def test_the_wrapper_gives_the_numbers_of_the_module(conv_vae, images):
