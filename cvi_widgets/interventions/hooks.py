@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cvi_widgets.errors import SiteError
-from cvi_widgets.interventions.sites import Site, tensor_of, with_tensor
+from cvi_widgets.interventions.outputs import tensor_of, with_tensor
+from cvi_widgets.interventions.sites import Site
 
 Edit = Callable[[Tensor, Site], Tensor | None]
 """Called with the value at a site, shape (n, unit, ...), and the site; returns the new value, or None to keep."""

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from cvi_widgets.data.grid_data import GridData
 from cvi_widgets.errors import ConfigError
-from cvi_widgets.interventions.model import Model, wrap
+from cvi_widgets.interventions.model import Model
 from cvi_widgets.interventions.planted_data import block_data, block_owners
 from cvi_widgets.interventions.planted_graph import per_class, true_graph
 from cvi_widgets.interventions.planted_weights import Kind, Layer, Spec, written
+from cvi_widgets.interventions.wrapping import wrap
 from cvi_widgets.names import unknown
 
 LOGVAR = -6.0
