@@ -1,5 +1,14 @@
 """Metrics: pure functions of arrays, with intervals and nulls; no model is needed."""
 
+from cvi_widgets.metrics.across import (
+    Correlation,
+    Spread,
+    benjamini_hochberg,
+    compare,
+    correlate,
+    holm,
+    over_runs,
+)
 from cvi_widgets.metrics.causal import (
     Modularity,
     active_latents,
@@ -56,6 +65,13 @@ __all__ = [
     "irs",
     "infomec",
     "udr",
+    "over_runs",
+    "Spread",
+    "correlate",
+    "Correlation",
+    "compare",
+    "holm",
+    "benjamini_hochberg",
     "bootstrap",
     "bootstrap_means",
     "permutation_null",
