@@ -36,11 +36,14 @@ from cvi_widgets.interventions.input import factor_pairs, float_images
 from cvi_widgets.interventions.model import Images, Model
 from cvi_widgets.interventions.outcomes import Outcome, Readout, measured_sites, readout
 from cvi_widgets.interventions.patching import Plan, decodes, share, unit_changes
+from cvi_widgets.metrics.across import benjamini_hochberg
 
 if TYPE_CHECKING:
     from cvi_widgets.data.protocol import FactorData
 
 KINDS = ("total", "direct", "indirect")
+_BLOCK = 256
+"""Permutations at once."""
 
 
 class Contrasts(NamedTuple):
@@ -54,6 +57,8 @@ class Contrasts(NamedTuple):
     """(pair, unit, component)"""
     mediated: NDArray[np.float64]
     """(pair, unit): <NIE, TE> / ||TE||^2 over all numbers of the outcome; NaN where there is no total effect"""
+    signed: bool
+    """whether components are single numbers"""
 
 
 def contrasts(
@@ -68,6 +73,7 @@ def contrasts(
     """Total, direct and indirect effects of each pair through each group of units."""
     b_images, s_images = paired(model, base, source)
     total, direct, indirect, along, square = [], [], [], [], []
+    signed = True
     start = 0
     for run in traced(model, b_images, s_images, decode=decodes(outcome, plan), budget=budget):
         y, y_new = read(run.base, outcome), read(run.source, outcome)
@@ -76,6 +82,7 @@ def contrasts(
         te = y_new - y
         into_base = unit_changes(model, run.base, b_images[b], run.source, plan, outcome, method, y, te)
         into_source = unit_changes(model, run.source, s_images[b], run.base, plan, outcome, method, y, te)
+        signed = te.ndim == 2
         total.append(outcome.components(te).cpu())
         direct.append(into_source.components.cpu())
         indirect.append(into_base.components.cpu())
@@ -86,6 +93,7 @@ def contrasts(
         torch.cat(direct).numpy(),
         torch.cat(indirect).numpy(),
         share(torch.cat(along).numpy(), torch.cat(square).numpy()),
+        signed,
     )
 
 
@@ -118,7 +126,9 @@ def mediate(
         `effect` (kind, unit, factor, latent or outcome), mean absolute effect; `mediated` (unit, factor), mean over
         pairs of <NIE, TE> / ||TE||^2, the share of the total effect that the unit carries by itself (pairs whose images
         have the same outcome are left out); `moving` (factor), how many pairs were left in. Means have `_low`, `_high`
-        (95 %) and `_sd` (over pairs).
+        (95 %) and `_sd` (over pairs). `mediated_p` (unit, factor) is the chance of as large a share of the summed total
+        effect with the pairs' total effects permuted (two-sided; NaN where a component of the outcome is not one
+        number), `mediated_q` the same after Benjamini-Hochberg over the whole map.
     """
     if isinstance(data, Mapping):
         names = tuple(data) if factors is None else tuple(factors)
@@ -139,6 +149,9 @@ def mediate(
         moving.append(int(np.isfinite(found.mediated[:, 0]).sum()))
         n_pairs.append(len(found.total))
     joined = xr.concat(by_factor, dim="factor", combine_attrs="override").transpose("kind", "unit", "factor", ...)
+    joined["mediated_q"] = effects.variable(
+        ("unit", "factor"), benjamini_hochberg(joined["mediated_p"]), "p after Benjamini-Hochberg over the map", "1"
+    )
     joined["moving"] = effects.variable(
         ("factor",), np.array(moving), "pairs whose images have different outcomes", "1"
     )
@@ -181,5 +194,26 @@ def _of_factor(found: Contrasts, outcome: Readout, draws: int, seed: int) -> xr.
                 draws,
                 seed,
             ),
+            "mediated_p": effects.variable(
+                ("unit",), p_of_share(found, draws, seed), "p of the share, pairs' total effects permuted", "1"
+            ),
         }
     )
+
+
+def p_of_share(found: Contrasts, draws: int, seed: int) -> NDArray[np.float64]:
+    """Two-sided p of sum <NIE, TE> per unit when TE belongs to another pair."""
+    n, units, _ = found.indirect.shape
+    if not found.signed or not found.total.any():
+        return np.full(units, np.nan)
+    flat = np.moveaxis(found.indirect, 1, 2).reshape(-1, units)
+    observed = np.abs(found.total.reshape(-1) @ flat)
+    rng = np.random.default_rng([seed, 5])
+    # Rounding must not decide whether an order that changes nothing counts.
+    reached = observed * (1 - 1e-5)
+    extreme = np.zeros(units)
+    for start in range(0, draws, _BLOCK):
+        orders = [rng.permutation(n) for _ in range(min(_BLOCK, draws - start))]
+        null = np.stack([found.total[order].reshape(-1) for order in orders]) @ flat
+        extreme += (np.abs(null) >= reached).sum(0)
+    return (1 + extreme) / (1 + draws)
