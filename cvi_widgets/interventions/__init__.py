@@ -12,7 +12,7 @@ from cvi_widgets.interventions.costs import CostPlan, plan
 from cvi_widgets.interventions.faithfulness import faithfulness
 from cvi_widgets.interventions.found_circuit import Circuit
 from cvi_widgets.interventions.input import intervene_input
-from cvi_widgets.interventions.latent import intervene_latent, traversals
+from cvi_widgets.interventions.latent import intervene_latent
 from cvi_widgets.interventions.mediation import contrasts, mediate
 from cvi_widgets.interventions.model import Model, Pass
 from cvi_widgets.interventions.motifs import motifs
@@ -20,6 +20,7 @@ from cvi_widgets.interventions.patching import patch
 from cvi_widgets.interventions.paths import path_patch
 from cvi_widgets.interventions.planted import Planted, planted
 from cvi_widgets.interventions.sites import Encoded, Site, SiteMap
+from cvi_widgets.interventions.sweeps import traversals
 from cvi_widgets.interventions.values import Intervention
 from cvi_widgets.interventions.wrapping import wrap
 

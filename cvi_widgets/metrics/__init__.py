@@ -34,6 +34,7 @@ from cvi_widgets.metrics.disentanglement import (
     sap,
     udr,
 )
+from cvi_widgets.metrics.factor_reader import FactorReader, fit_reader
 from cvi_widgets.metrics.position import PositionLatent, position_latent, r_squared, readouts
 from cvi_widgets.metrics.statistics import Interval, Null, bootstrap, bootstrap_means, permutation_null
 from cvi_widgets.metrics.summary import summarise
@@ -65,6 +66,8 @@ __all__ = [
     "irs",
     "infomec",
     "udr",
+    "fit_reader",
+    "FactorReader",
     "over_runs",
     "Spread",
     "correlate",

@@ -132,3 +132,18 @@ def test_decoder_units_answer_as_their_weights_say(linear_vae):
     mu = x.reshape(50, 3).numpy()
     step = np.abs(np.array([-1.0, 1.0]) - mu[..., None]).mean((0, 2))
     np.testing.assert_allclose(found["unit_change"].values, np.abs(picture.numpy().T) * step[:, None], rtol=1e-4)
+
+
+def test_latents_move_the_factors_they_draw():
+    truth = cvi.planted("dedicated", factors=3)
+    rng = np.random.default_rng(0)
+    index = truth.data.sample(400, rng)
+    images = truth.data.images(index, "float32")
+    reader = cvi.metrics.fit_reader(images, truth.data.factors(index), truth.data.factor_names)
+    found = cvi.intervene_latent(truth.model, images[:40], reader=reader, draws=50)
+    assert (found["reader_r2"] > 0.9).all()
+    share = found["ces_factor"] / found["ces_factor"].sum("factor")
+    drawn = {(f, j) for f in truth.data.factor_names for j in range(3) if share.sel(factor=f, latent=j) > 0.6}
+    assert drawn == {
+        (f, int(j)) for f in truth.data.factor_names for s, j in truth.edges_of(f).nodes if s == "latent.mu"
+    }
