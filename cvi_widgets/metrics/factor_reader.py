@@ -2,8 +2,8 @@
 
 A reader is a small network from the image, averaged down to 16 x 16, to the classes of all factors. It is fitted on
 real images with known factors and then frozen. What it cannot read it cannot measure: its R^2 on held-out images
-belongs beside every effect in its terms. Do not use it far from the images it has seen; a latent pushed out of its range may
-decode to nothing the reader knows.
+belongs beside every effect in its terms. Do not use it far from the images it has seen; a latent pushed out of its
+range may decode to nothing the reader knows.
 """
 
 from __future__ import annotations
