@@ -137,7 +137,8 @@ def _area(score: Floats, member: Ints, line_weights: Floats) -> Floats:
         right = (inside * below[:, tie[member]]).sum(1)
         total = mass.sum(1)
     pairs = inside.sum(1) * total
-    return np.asarray(np.divide(right, pairs, out=np.full_like(right, np.nan), where=pairs > 0))
+    # Rounded, so that scores that are all alike give exactly one half.
+    return np.round(np.divide(right, pairs, out=np.full_like(right, np.nan), where=pairs > 0), 12)
 
 
 def _null_areas(scores: Floats, labels: Ints, present: Ints, shuffled: Ints) -> Floats:

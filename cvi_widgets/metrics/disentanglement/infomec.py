@@ -34,6 +34,7 @@ from cvi_widgets.metrics.disentanglement.sample import (
 )
 
 CONVENTIONS = {"adjusted": ADJUSTED, "histogram": DLIB}
+_NULLS = {"adjusted": "none, codes that know nothing have no score", "histogram": "factors permuted jointly"}
 _FLOOR = 1e-12
 
 
@@ -105,8 +106,9 @@ def infomec(
     )
     for name, over, says in told:
         value, boot = (_mean(_share(s, kept, over)) for s in scaled[:2])
-        null = _mean(_share(scaled[2], ~sample.dead, over))
-        rows[name] = measured(float(value), says, draws=boot if draws else None, null=null[np.isfinite(null)])
+        # Codes that know nothing have no adjusted score, so there is nothing to compare one with.
+        null = None if estimator.adjusted else _mean(_share(scaled[2], kept, over))
+        rows[name] = measured(float(value), says, draws=boot if draws else None, null=null)
     rows["infoe"] = measured(
         float(explicit.mean()),
         "1 - H(s|z) / H(s), logistic regression on held-out examples, not below 0, mean over factors",
@@ -134,7 +136,7 @@ def infomec(
         seed=seed,
         dead_variance=dead_variance,
         interval=f"InfoM, InfoC: {EXAMPLES}; InfoE: {HELD_OUT}",
-        null="factors permuted jointly against the codes; InfoE: held-out factors against the predictions",
+        null=f"InfoM, InfoC: {_NULLS[convention]}; InfoE: held-out factors permuted against the predictions",
         source="Hsu et al. 2023, arXiv 2305.18378, section 5",
     )
 

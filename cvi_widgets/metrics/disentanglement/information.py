@@ -208,11 +208,11 @@ def top_two(values: Floats, axis: int = -2) -> tuple[Floats, Floats]:
 
 
 def informative(found: Information, level: float = 0.99) -> NDArray[np.bool_]:
-    """Latents that know of some factor: their largest information exceeds the null's `level` quantile of the same.
+    """Latents that know of some factor, shape (latent,): more than the best of all latents would know by chance.
 
-    Without permutations every latent with any information passes; shape (latent,).
+    Their largest information exceeds the `level` quantile of the largest information anywhere under permutation, so
+    that among latents that know nothing hardly ever one passes. Without permutations any information will do.
     """
     top = found.value.max(axis=1)
-    if not len(found.null):
-        return np.asarray(top > 0)
-    return np.asarray((top > np.quantile(found.null.max(axis=2), level, axis=0)) & (top > 0))
+    threshold = np.quantile(found.null.max(axis=(1, 2)), level) if len(found.null) else 0.0
+    return np.asarray(top > threshold)

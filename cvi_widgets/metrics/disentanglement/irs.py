@@ -54,7 +54,7 @@ def irs(
     draws, null_draws = count("draws", draws), count("null_draws", null_draws)
     sample = checked(codes, factors, factor_names=factor_names, dead_variance=dead_variance, seed=seed)
     dlib = convention == "dlib"
-    used = sample.codes.var(axis=0) > 0 if dlib else ~sample.dead
+    used = np.ptp(sample.codes, axis=0) > 0 if dlib else ~sample.dead
     z, classes = sample.codes[:, used], sample.classes
     if dlib:
         classes = np.stack([cut_into(column, 20, "width") for column in classes.T.astype(np.float64)], axis=1)
@@ -74,7 +74,7 @@ def irs(
     matrix = np.full((len(used), len(sample.names)), np.nan)
     matrix[used] = robust
     full[0, used] = robust.max(1)
-    each = np.array([pair[0].max(1) for pair in drawn]).reshape(draws, -1)
+    each = np.array([pair[0].max(1) for pair in drawn]).reshape(draws, int(used.sum()))
     for place, value, draw in zip(np.flatnonzero(used), robust.max(1), each.T, strict=True):
         full[1:, place] = centred(value, draw)
     parts = {

@@ -47,9 +47,9 @@ def modularity_score(
     codes : shape (example, latent), or a callable from an index to codes
     factors : integer classes of shape (example, factor), or a `FactorData` where `codes` is a callable
     convention : one of `CONVENTIONS`
-        `adjusted` averages over latents whose largest information exceeds the 99th percentile of its permutation null
-        and has no value when there is none. `dlib` averages over all, dead ones included, so its codes that know
-        nothing score about 0.8: see `null_mean`.
+        `adjusted` averages over latents that know more of some factor than the best of all latents does in 99 % of
+        permutations, and has no value when there is none. `dlib` averages over all, dead ones included; codes that
+        know nothing then score about 0.7, see `null_mean`.
     bins : of each latent, in place of the convention's
 
     Returns
@@ -70,14 +70,13 @@ def modularity_score(
     kept = informative(found) if estimator.adjusted else np.ones(len(sample.dead), bool)
     unknowing = np.nan if estimator.adjusted else 0.0
     by_latent = np.where(kept, _modular(found.value, unknowing), np.nan)
-    # The null asks what codes that know nothing score, so it runs over every latent that is not dead.
-    alive = ~sample.dead if estimator.adjusted else kept
-    null = _mean(_modular(found.null, unknowing), alive)
+    # Codes that know nothing have no adjusted score, so there is nothing to compare one with.
+    null = None if estimator.adjusted else _mean(_modular(found.null, unknowing), kept)
     row = measured(
         float(_mean(by_latent, kept)),
         says,
         draws=_mean(_modular(found.draws, unknowing), kept) if draws else None,
-        null=null[np.isfinite(null)],
+        null=null,
     )
     parts = {
         "by_latent": Part(("latent",), by_latent, "modularity of each latent that counts"),
@@ -96,7 +95,7 @@ def modularity_score(
         seed=seed,
         dead_variance=dead_variance,
         interval=EXAMPLES,
-        null="the same score where the factors are permuted jointly against the codes",
+        null="none, codes that know nothing have no score" if estimator.adjusted else "factors permuted jointly",
         source="Ridgeway & Mozer 2018, arXiv 1802.05312, Eq. 2",
     )
 

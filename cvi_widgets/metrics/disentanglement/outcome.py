@@ -48,6 +48,8 @@ def measured(
     moves every statistic with a sampling bias (mutual information most of all) by about that bias again (Efron &
     Tibshirani 1993, section 10.2). Ends stay `within` what the metric can be.
     """
+    # Weighted sums of ones miss 1 by a rounding error.
+    value = min(max(value, within[0]), within[1])
     low, high = (np.nan, np.nan) if draws is None else centred(value, np.asarray(draws, np.float64), within)
     found = NO_NULL if null is None or not len(np.asarray(null)) else null_of(null, value)
     return Row(value, low, high, convention, units, found)

@@ -115,7 +115,9 @@ def checked(
     names = _names(factors, factor_names, classes.shape[1])
     if len(names) < min_factors:
         raise DataError(f"factors have {len(names)} column; this metric tells factors apart and needs {min_factors}.")
-    return Sample(z, _recoded(classes, names), names, z.var(axis=0) <= dead_variance)
+    # The variance of a constant column is a rounding error, not always 0.
+    dead = (z.var(axis=0) <= dead_variance) | (np.ptp(z, axis=0) == 0)
+    return Sample(z, _recoded(classes, names), names, dead)
 
 
 def drawn(represent: Callable[[Ints], ArrayLike], data: FactorSource, n: int, seed: int) -> tuple[Floats, Ints]:

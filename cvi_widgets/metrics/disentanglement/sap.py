@@ -135,11 +135,13 @@ def _accuracies(
         right = guess == labels[:, None]
         if convention == "dlib":
             scores[:, used, k] = line_weights @ right
-            chance[:, used, k] = [(guess == labels[p, None]).mean(0) for p in shuffled]
+            for line, p in zip(chance, shuffled, strict=True):
+                line[used, k] = (guess == labels[p, None]).mean(0)
         else:
             scores[:, used, k] = balanced(right, labels, line_weights)
-            chance[:, used, k] = [balanced(guess == labels[p, None], labels[p], even)[0] for p in shuffled]
-    return np.maximum(scores, 0), np.maximum(chance, 0)
+            for line, p in zip(chance, shuffled, strict=True):
+                line[used, k] = balanced(guess == labels[p, None], labels[p], even)[0]
+    return np.clip(scores, 0, 1), np.clip(chance, 0, 1)
 
 
 def _predicted(train: Sample, held: Sample, i: int, k: int, convention: str, seed: int) -> NDArray[np.int64]:

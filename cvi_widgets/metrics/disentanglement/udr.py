@@ -137,7 +137,7 @@ def _active(
     codes: Sequence[Floats], active: Sequence[ArrayLike] | None, dead_variance: float
 ) -> list[NDArray[np.bool_]]:
     if active is None:
-        return [z.var(axis=0) > dead_variance for z in codes]
+        return [(z.var(axis=0) > dead_variance) & (np.ptp(z, axis=0) > 0) for z in codes]
     masks = [np.asarray(mask) for mask in active]
     shapes = [mask.shape for mask in masks]
     if shapes != [(z.shape[1],) for z in codes] or any(mask.dtype != bool for mask in masks):
@@ -145,7 +145,7 @@ def _active(
             f"active has masks of shapes {shapes}; one true or false for each latent of each model is needed."
         )
     # A latent that does not vary correlates with nothing, whatever the mask says.
-    return [mask & (z.var(axis=0) > 0) for mask, z in zip(masks, codes, strict=True)]
+    return [mask & (np.ptp(z, axis=0) > 0) for mask, z in zip(masks, codes, strict=True)]
 
 
 def _standard(values: Floats) -> Floats:
@@ -155,6 +155,8 @@ def _standard(values: Floats) -> Floats:
 def _correlation(first: Floats, second: Floats, line_weights: Floats) -> Floats:
     """Absolute correlation under each line of weights, (draw, latent, latent of the other)."""
     shape = (first.shape[1], second.shape[1])
+    if 0 in shape:
+        return np.zeros((len(line_weights), *shape))
     products = (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
     mean_a, mean_b = line_weights @ first, line_weights @ second
     cross = (line_weights @ products).reshape(-1, *shape) - mean_a[:, :, None] * mean_b[:, None, :]
