@@ -359,8 +359,8 @@ for name, m in wrapped.items():
 pd.DataFrame({name: row.to_pandas() for name, row in summary.items()}).T.map("{:.3f}".format).replace("nan", "")
 
 # %% [markdown]
-# Where a code matters: the effect of exchanging the code of one cell, averaged over examples. White cells were not among
-# the sampled ones.
+# Where a code matters: the effect of exchanging the code of one cell, averaged over examples. White cells were not
+# among the sampled ones.
 
 # %%
 maps = []
