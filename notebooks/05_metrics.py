@@ -51,7 +51,7 @@ codes = {
 # ## One table
 # Each row is a metric under one convention, each column a code. The first convention of a metric is the one we hold to
 # be sound; `dlib` is disentanglement_lib's, `dcf` and `zaidi` belong to two other libraries. Set `reference = True` to
-# add disentanglement_lib's DCI, whose gradient boosting takes minutes.
+# add disentanglement_lib's DCI, whose gradient boosting takes minutes. NaN: codes that know nothing have no such score.
 
 # %%
 m = cvi.metrics
@@ -125,6 +125,7 @@ reasons = {
     "mig [adjusted]": "Bins follow the ranks, what chance would give is subtracted: 1 for perfect, 0 for random.",
     "dci_disentanglement [bagged]": "Impurity also rewards what trees learn by heart, so noise lowers it.",
     "dci_disentanglement [permuted]": "Counts what helps on held-out examples: noisy but aligned latents score high.",
+    "dci_disentanglement [dlib]": "Gradient boosting learns by heart as well; the score moves with the examples given.",
     "sap [dlib]": "A line cannot pick the middle classes of one latent: even perfect codes stay near 0.2.",
     "sap [r2]": "Takes class numbers for a scale: fair to positions, wrong for shape or a full circle.",
     "modularity [dlib]": "Latents that know nothing enter with estimation noise, about 0.7 each.",

@@ -61,8 +61,9 @@ def dci(
     test : codes and factors of held-out examples; else a random third is held out
     convention : one of `CONVENTIONS`
         `bagged` ranks codes as the reference does and is far faster. `permuted` counts only what helps on held-out
-        examples, so noise on an aligned code lowers informativeness and not disentanglement. `dlib` is the reference:
-        it takes minutes for 10,000 examples and 100 classes, and fits and counts dead latents, which the others do not.
+        examples, so noise on an aligned code lowers informativeness and not disentanglement, and codes that know
+        nothing have no D and C. `dlib` is the reference: it takes minutes for 10,000 examples and 100 classes, and
+        fits and counts dead latents, which the others do not.
     resamples : trees per factor of `bagged` and `permuted`, each on a resample of the examples
     draws : resamples of the held-out examples
     null_draws : refits to permuted factors, `bagged` only; 0 also leaves out the null of informativeness

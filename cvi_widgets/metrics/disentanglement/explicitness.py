@@ -138,7 +138,7 @@ def _area(score: Floats, member: Ints, line_weights: Floats) -> Floats:
         total = mass.sum(1)
     pairs = inside.sum(1) * total
     # Rounded, so that scores that are all alike give exactly one half.
-    return np.round(np.divide(right, pairs, out=np.full_like(right, np.nan), where=pairs > 0), 12)
+    return np.asarray(np.round(np.divide(right, pairs, out=np.full_like(right, np.nan), where=pairs > 0), 12))
 
 
 def _null_areas(scores: Floats, labels: Ints, present: Ints, shuffled: Ints) -> Floats:

@@ -4,7 +4,8 @@
 round, which takes minutes. `bagged` grows one decision tree on each of a number of resamples and averages what each
 latent takes from the impurity; its resamples are those of a bootstrap, so one fit gives the interval as well. Both
 give some importance to latents that only helped to learn the training examples by heart. `permuted` takes the trees of
-`bagged` and asks held-out examples instead: how many more are wrong when a latent's values are dealt out anew.
+`bagged` and asks held-out examples instead: how many more are wrong when a latent's values are dealt out anew? A loss
+within 3 standard errors of 0 counts as none.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from cvi_widgets.metrics.disentanglement.heldout import weights
 from cvi_widgets.metrics.disentanglement.sample import Floats, Ints, Sample
 from cvi_widgets.metrics.disentanglement.sap import leaf
 
+SURE = 3.0
+"""Standard errors by which the held-out accuracy lost must exceed 0 to count as importance in `permuted`."""
 _BAGGED = "bagged scikit-learn DecisionTreeClassifier, leaves of 20 examples or half the smallest class"
 ESTIMATORS = {
     "bagged": f"{_BAGGED}, impurity",
@@ -106,7 +109,10 @@ def _lost(
         without[:, i] = rng.permutation(without[:, i])
         for k, trees in enumerate(grown):
             changed = _votes(trees, without).argmax(1)
-            each[:, i, k] = line_weights @ _fewer(predicted[:, k], changed, held.classes[:, k])
+            fewer = _fewer(predicted[:, k], changed, held.classes[:, k])
+            # What is left of noise after cutting at 0 is concentrated by chance, and would pass for disentanglement.
+            if fewer.mean() > SURE * fewer.std() / np.sqrt(n):
+                each[:, i, k] = line_weights @ fewer
     each = np.maximum(each, 0)
     return Importances(each[0], each[1:], each[:0], predicted)
 

@@ -145,6 +145,7 @@ def test_random_codes_leave_no_latent_to_average_over(factors):
     for name in ("modularity", "infomec"):
         found = score(name, codes, factors, null_draws=200)
         assert not found["informative"].any() and np.isnan(found["value"].values[0])
+    assert np.isnan(score("dci_permuted", codes, factors)["value"].values[:2]).all()
     trees = score("dci", codes, factors)["value"].values
     assert (trees[:2] < 0.05).all()
     assert trees[2] == pytest.approx(np.mean([1 / 3, 1 / 4, 1 / 5]), abs=0.05)
