@@ -29,8 +29,10 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from torch import nn
 
-from cvi_widgets.errors import ConfigError, SiteError
+from cvi_widgets.errors import ConfigError, DataError, SiteError
 from cvi_widgets.interventions import Intervention, patch, wrap
+from cvi_widgets.interventions.engine import trusted
+from cvi_widgets.interventions.outcomes import acts_on, readout
 
 SHAPE = (1, 8, 8)
 HALVES = {
@@ -195,6 +197,85 @@ def test_a_block_of_diffusers_is_a_site_and_swapping_it_gives_the_source_downstr
     assert {"encoder.down_blocks.0.resnets.0.conv1", "encoder.down_blocks.0.resnets.0.conv2"} <= set(
         model.sites().index
     )
+
+
+def pythae_vae(cls=VAE, config=VAEConfig) -> VAE:
+    torch.manual_seed(0)
+    return cls(config(input_dim=SHAPE, latent_dim=3)).eval()
+
+
+MAKERS = {
+    "VAE": pythae_vae,
+    "BetaVAE": lambda: pythae_vae(BetaVAE, BetaVAEConfig),
+    "FactorVAE": lambda: pythae_vae(FactorVAE, FactorVAEConfig),
+    "VQVAE": lambda: pythae_vq("spatial", True),
+    "AutoencoderKL": kl,
+    "VQModel": vq,
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_recorded_pass_gives_what_hooks_give_at_every_site(name):
+    model = wrap(MAKERS[name]())
+    tried = 0
+    for outcome in (readout(model, "mu"), readout(model, "reconstruction")):
+        sites = [s for s in model.site_map.sites.values() if acts_on(model, s, outcome)]
+        assert [s.name for s in sites if not trusted(model, s, outcome.targets)] == []
+        tried += len(sites)
+    assert tried > len(model.sites()) - 2
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "posterior"),
+    [
+        ("VAE", "encoder.layers.0.0", lambda m, x: m.encoder(x).embedding),
+        ("VQVAE", "encoder.conv", lambda m, x: m.encoder(x).embedding),
+        ("AutoencoderKL", "encoder.conv_in", lambda m, x: m.encode(2 * x - 1).latent_dist.mean),
+        ("VQModel", "encoder.mid_block.resnets.0.conv1", lambda m, x: m.encode(2 * x - 1).latents),
+    ],
+)
+def test_patching_is_what_plain_hooks_of_torch_give(name, path, posterior, images):
+    module = MAKERS[name]()
+    base, source, unit = images(3), images(3, seed=1), 2
+    target, kept = module.get_submodule(path), []
+    with torch.no_grad():
+        before = posterior(module, base)
+        handle = target.register_forward_hook(lambda _m, _a, out: kept.append(out.clone()))
+        posterior(module, source)
+        handle.remove()
+
+        def swap(_module, _args, out):
+            new = out.clone()
+            new[:, unit] = kept[0][:, unit]
+            return new
+
+        handle = target.register_forward_hook(swap)
+        change = posterior(module, base) - before
+        handle.remove()
+    if change.ndim > 2:
+        change = change.flatten(2).square().mean(2).sqrt()
+    assert float(change.abs().max()) > 1e-4
+    found = patch(wrap(module), base, source, sites=path, units=[unit], keep_pairs=True, draws=10)
+    torch.testing.assert_close(torch.from_numpy(found["change_pair"].values[:, 0]), change, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_sites_of_other_libraries_are_cached_by_name_and_nothing_stays_behind(name, images):
+    module = MAKERS[name]().train()
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    model = wrap(module)
+    out, cache = model.run_with_cache(images(3))
+    table = model.sites()
+    assert list(cache.children) == list(table.index)
+    assert [cache[s]["act"].shape for s in table.index] == [(3, *shape) for shape in table["shape"]]
+    assert torch.equal(torch.from_numpy(cache["decoder.output"]["act"].values), out.image)
+    with pytest.raises(ZeroDivisionError):
+        model.run_with_hooks(images(3), [("decoder.output", lambda value, site: 1 / 0)])
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules()) == 0
+    assert all(m.training for m in module.modules())
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    with pytest.raises(DataError, match=r"the model takes \(n, 1, 8, 8\)"):
+        model.encode(torch.zeros(2, 3, 8, 8))
 
 
 @pytest.mark.parametrize("make", [kl, vq, lambda: pythae_vq("spatial", False)])
