@@ -26,7 +26,14 @@ from cvi_widgets.results.store import has_group, manifest_of, summary, tree_of
 _ACTIVE: dict[Path, Run] = {}
 """Runs this process works on: a second notebook of the same kernel goes on with the same one, under the same lock."""
 TRAINED = ("observations", "posterior", "training")
-MEASURED = ("effects/input", "effects/latent", "effects/patching", "effects/mediation", "metrics/run")
+MEASURED = (
+    "effects/input",
+    "effects/latent",
+    "effects/latent_posterior",
+    "effects/patching",
+    "effects/mediation",
+    "metrics/run",
+)
 
 
 class Run:

@@ -30,6 +30,10 @@ from cvi_widgets.runs import MEASURED, TRAINED, Run
 LIBRARIES = ("cvi_widgets", "torch", "numpy", "scipy", "scikit-learn", "xarray", "zarr", "holoviews", "bokeh", "panel")
 
 
+READ = 6000
+"""Images that a run's factor reader is fitted on."""
+
+
 def train_stage(run: Run, *, progress: bool = True) -> Run:
     """Train (or go on training), then store weights, loss curves and the posterior of the held-out images."""
     if all(has_group(run.files.store, g) for g in TRAINED):
@@ -117,11 +121,12 @@ def intervene_stage(run: Run, *, progress: bool = True) -> Run:
             run.model, run.data, pairs=settings.pairs, seed=seed, draws=draws
         ),
         "effects/latent": lambda: interventions.intervene_latent(
-            run.model, images, values=values, seed=seed, draws=draws
+            run.model, images, values=values, reader=_reader(run), seed=seed, draws=draws
         ),
-        "effects/patching": lambda: interventions.patch(
-            run.model, base, source, index=chosen, seed=seed, draws=draws
+        "effects/latent_posterior": lambda: interventions.intervene_latent(
+            run.model, images, values="posterior", sites=(), shown=1, frames=2, seed=seed, draws=draws
         ),
+        "effects/patching": lambda: interventions.patch(run.model, base, source, index=chosen, seed=seed, draws=draws),
         "effects/mediation": lambda: interventions.mediate(
             run.model, run.data, pairs=settings.mediation_pairs, seed=seed, draws=draws
         ),
@@ -185,6 +190,18 @@ def _store_activations(run: Run, images: np.ndarray) -> None:
         write_group(run.files.store, f"activations/{site}", stored)
 
 
+def _reader(run: Run) -> metrics.FactorReader:
+    """Fitted on training images, so that held-out ones stay unseen by everything."""
+    rng = np.random.default_rng([run.config.seed, 2])
+    index = np.sort(rng.choice(run.split.train, min(READ, len(run.split.train)), replace=False))
+    return metrics.fit_reader(
+        run.data.images(index, dtype="float32"),
+        run.data.factors(index),
+        tuple(run.data.factor_names),
+        seed=run.config.seed,
+    )
+
+
 def _say(run: Run, progress: bool, message: str, done: int, stage: str = "interventions") -> None:
     run.note(stage=stage, message=message, images=done)
     if progress:
@@ -195,9 +212,7 @@ def _reporter(run: Run, bar: Any) -> Any:
     """A progress callback that keeps `status.json` current and, where a person watches, a bar."""
 
     def report(p: training.Progress) -> None:
-        run.note(
-            images=p.images, total=p.total, images_per_second=p.images_per_second, seconds_left=p.seconds_left
-        )
+        run.note(images=p.images, total=p.total, images_per_second=p.images_per_second, seconds_left=p.seconds_left)
         if bar is not None:
             bar(p)
 

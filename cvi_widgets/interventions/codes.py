@@ -25,12 +25,12 @@ Floats = NDArray[np.float32]
 
 
 class _Shift(NamedTuple):
-    """One coordinate of what enters the quantiser, shifted at every sampled cell."""
+    """One latent of what enters the quantiser, shifted at every sampled cell."""
 
     l2: Floats
-    """(example, coordinate, cell): mean over values"""
-    changed: Floats
-    """(example, coordinate, value): share of cells"""
+    """(example, latent, cell): mean over values"""
+    snapped: Floats
+    """(example, latent, value): share of cells"""
 
 
 def intervene_code(
@@ -39,7 +39,7 @@ def intervene_code(
     swaps: int = 1,
     *,
     cells: int | None = 64,
-    coordinates: int | None = 16,
+    latents: int | None = 16,
     values: ArrayLike | None = None,
     seed: int = 0,
     draws: int = 1000,
@@ -51,17 +51,19 @@ def intervene_code(
     model : discrete
     x : images (example, channel, y, x); codes in use are those that they have
     swaps : other codes tried per position and example, drawn with replacement
-    cells, coordinates : how many cells, and how many coordinates of z_e, are sampled; None for all
-    values : values v that a coordinate of z_e is set to; None for seven from -3 to 3
+    cells, latents : how many cells, and how many latents of mu, are sampled; None for all
+        mu is what enters the quantiser, z_e in the literature; where it is a map, a latent is a channel, and is shifted
+        at one cell at a time.
+    values : values v that a latent of mu is set to; None for seven from -3 to 3
 
     Returns
     -------
     Dataset
         `l2` (example, codebook, cell), the L2 norm over pixels and channels averaged over swaps, NaN in codebooks of
         which only one code is in use, and its means `ces_code_l2` and `ces_code_rms` (codebook); `l2_coordinate`
-        (example, coordinate, cell), the same for the shift, averaged over values, and its mean `ces_coordinate_l2`
-        (coordinate); `changed` (coordinate), the share of shifts that changed any code, and `changed_at` (coordinate,
-        value); `in_use` (codebook), how many codes. Means have `_low` and `_high`.
+        (example, latent, cell), the same for the shift, averaged over values, and its means `ces_coordinate_l2` and
+        `ces_coordinate_rms` (latent); `snapped` (latent), the share of shifts that changed no code, and `snapped_at`
+        (latent, value); `in_use` (codebook), how many codes. Means have `_low` and `_high`.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def intervene_code(
     """
     if not model.discrete:
         raise ConfigError("intervene_code exchanges codes, and this model's code is continuous; use intervene_latent.")
-    for name, number in (("swaps", swaps), ("cells", cells), ("coordinates", coordinates)):
+    for name, number in (("swaps", swaps), ("cells", cells), ("latents", latents)):
         if number is not None and number < 1:
             raise ConfigError(f"setting {name!r} is {number}; it must be at least 1.")
     grid = np.linspace(-3, 3, 7) if values is None else np.asarray(values, np.float64)
@@ -86,16 +88,17 @@ def intervene_code(
         raise DataError("every image has the same codes, so there is no other code to exchange one for.")
     positions = codes.shape[2:]
     at_cells = _sample(int(np.prod(positions)), cells, rng)
-    # A flat z_e has no cells of its own: each of its coordinates is shifted once.
+    # A flat mu has no cells of its own: each of its latents is shifted once.
     z_cells = at_cells if mu.shape[2:] == positions else np.arange(int(np.prod(mu.shape[2:])))
-    at_coordinates = _sample(mu.shape[1], coordinates, rng)
+    at_latents = _sample(mu.shape[1], latents, rng)
     base = model.decode_codes(codes)
     l2 = _swapped(model, codes, base, in_use, at_cells, swaps, rng)
-    shift = _shifted(model, mu, codes, base, at_coordinates, z_cells, grid)
+    shift = _shifted(model, mu, codes, base, at_latents, z_cells, grid)
     n, n_pixels = len(codes), int(np.prod(model.image_shape))
-    ces = effects.mean_over_first(l2.mean(2), draws, seed)
+    by_code = effects.mean_over_first(l2.mean(2), draws, seed)
+    by_shift = effects.mean_over_first(shift.l2.mean(2), draws, seed)
     root = np.sqrt(n_pixels)
-    per_book, per_coordinate = ("codebook",), ("coordinate",)
+    per_book, per_latent = ("codebook",), ("latent",)
     norm = "L2 norm over pixels of the change of the image"
     z_cell = "cell" if mu.shape[2:] == positions else "z_cell"
     variables = {
@@ -103,43 +106,50 @@ def intervene_code(
         **effects.with_interval(
             "ces_code_l2",
             per_book,
-            ces,
+            by_code,
             "causal effect strength of exchanging one code, L2 norm over pixels",
             "intensity",
         ),
         **effects.with_interval(
             "ces_code_rms",
             per_book,
-            Interval(ces.value / root, ces.low / root, ces.high / root),
+            Interval(*(v / root for v in by_code)),
             "causal effect strength of exchanging one code, per pixel (RMS)",
             "intensity",
         ),
         "l2_coordinate": effects.variable(
-            ("example", "coordinate", z_cell), shift.l2, f"{norm}, mean over values", "intensity"
+            ("example", "latent", z_cell), shift.l2, f"{norm}, mean over values", "intensity"
         ),
         **effects.with_interval(
             "ces_coordinate_l2",
-            per_coordinate,
-            effects.mean_over_first(shift.l2.mean(2), draws, seed),
+            per_latent,
+            by_shift,
             "causal effect strength of setting one coordinate before the quantiser, L2 norm over pixels",
             "intensity",
         ),
         **effects.with_interval(
-            "changed",
-            per_coordinate,
-            effects.mean_over_first(shift.changed.mean(2), draws, seed),
-            "share of shifts of one coordinate that changed any code",
+            "ces_coordinate_rms",
+            per_latent,
+            Interval(*(v / root for v in by_shift)),
+            "causal effect strength of setting one coordinate before the quantiser, per pixel (RMS)",
+            "intensity",
+        ),
+        **effects.with_interval(
+            "snapped",
+            per_latent,
+            effects.mean_over_first(shift.snapped.mean(2), draws, seed),
+            "share of shifts of one coordinate that changed no code",
             "1",
         ),
-        "changed_at": effects.variable(
-            ("coordinate", "value"), shift.changed.mean(0), "share of shifts to this value that changed any code", "1"
+        "snapped_at": effects.variable(
+            ("latent", "value"), shift.snapped.mean(0), "share of shifts to this value that changed no code", "1"
         ),
         "in_use": effects.variable(per_book, [len(used) for used in in_use], "codes that the images have", "codes"),
     }
     coords = {
         "codebook": ("codebook", np.arange(codes.shape[1])),
-        "coordinate": ("coordinate", at_coordinates),
-        "value": ("value", grid, {"long_name": "value the coordinate is set to", "units": "z_e"}),
+        "latent": ("latent", at_latents),
+        "value": ("value", grid, {"long_name": "value the latent is set to", "units": "mu"}),
         **_cell_coords("cell", at_cells, positions),
     }
     if z_cell != "cell":
@@ -149,7 +159,7 @@ def intervene_code(
         intervention="the code at one (codebook, cell) is exchanged for another in use, all others are held; beside "
         "it, one coordinate at one cell is set to a value before the quantiser",
         convention="ces_code_l2 is E ||D(code) - D(code~)||_2 over all pixels and channels, averaged over swaps and "
-        "cells; ces_code_rms divides by the root of their number; ces_coordinate_l2 counts shifts without effect as 0",
+        "cells; the _rms divide by the root of their number; ces_coordinate_l2 counts shifts that snap back as 0",
         interval="95 % percentile bootstrap over examples",
         n_examples=n,
         n_pixels=n_pixels,

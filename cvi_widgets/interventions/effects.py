@@ -76,8 +76,8 @@ def group_coords(plan: Sequence[tuple[Site, Sequence[Sequence[int]]]], dim: str 
 
 def unit_coords(sites: Sequence[Site]) -> dict[str, Coord]:
     """Coordinates of the flat `unit` dimension: its number, its site, its channel there."""
-    names = np.concatenate([np.full(s.n_units, s.name, dtype=object) for s in sites]).astype(str)
-    channels = np.concatenate([np.arange(s.n_units) for s in sites])
+    names = np.array([s.name for s in sites for _ in range(s.n_units)], dtype=str)
+    channels = np.array([u for s in sites for u in range(s.n_units)], dtype=np.int64)
     return {
         "unit": ("unit", np.arange(len(channels))),
         "site": ("unit", names),

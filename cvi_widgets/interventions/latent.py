@@ -55,11 +55,11 @@ def intervene_latent(
         `l2` (example, latent), the L2 norm over pixels and channels averaged over values, and its means `ces_l2` and
         `ces_rms` (latent); `change` (latent, value, y, x); `readout_shift` (latent, value, readout), mean shift of the
         image's centroid and area; `slope_example` (example, latent, readout) and `slope`, read-out shift per unit of z;
-        `energy` (latent, y, x), mean squared change; `specificity` (latent); `unit_change` (latent, unit), mean
-        absolute change of the decoder's units; `traversal` (shown, latent, frame, channel, y, x), uint8; `active`
-        (latent); `set_to` (latent, value); with a reader `ces_factor` (latent, factor), mean change of each factor as
-        read, in sd of the factor over real images, and the reader's own `reader_r2` (factor). Means have `_low` and
-        `_high`.
+        `energy` (latent, y, x), mean squared change; `specificity` (latent); `unit_change` (latent, unit) and
+        `unit_change_example` (example, latent, unit), mean absolute change of the decoder's units; `traversal`
+        (shown, latent, frame, channel, y, x), uint8; `active` (latent); `set_to` (latent, value). With a reader
+        `ces_factor` (latent, factor) and `factor_example`, mean change of each factor as read, in sd of the factor over
+        real images, and `reader_r2` (factor), how well it reads. Means have `_low` and `_high`.
 
     Raises
     ------
@@ -73,15 +73,13 @@ def intervene_latent(
     base = model.decode_mu(mu)
     n, (channels, height, width) = len(mu), model.image_shape
     weights = bootstrap_weights(n, draws, seed)
-    sweeps, specificity, unit_change, slopes, factors = [], [], [], [], []
+    sweeps, specificity, slopes = [], [], []
     for latent in range(model.n_latents):
         sweep = sweep_latent(model, mu, base, latent, grid.table[latent], at, reader)
         specificity.append(_specificity(sweep.energy, weights))
-        unit_change.append(effects.mean_over_first(sweep.units, draws, seed))
-        factors.append(sweep.factors)
         slopes.append(slope(grid.table[latent], np.moveaxis(sweep.shift, 1, -1)))
         # Kept as a mean from here on, so that memory does not grow with the number of latents.
-        sweeps.append(sweep._replace(energy=sweep.energy.mean(0, keepdims=True), units=sweep.units[:0]))
+        sweeps.append(sweep._replace(energy=sweep.energy.mean(0, keepdims=True)))
 
     l2 = np.stack([s.l2.mean(1) for s in sweeps], axis=1)
     shift = np.stack([s.shift for s in sweeps], axis=1)
@@ -92,6 +90,7 @@ def intervene_latent(
     code = mu.cpu().flatten(2).movedim(2, 1).flatten(0, 1).numpy() if mu.ndim > 2 else mu.cpu().numpy()
     low, high = grid.table[:, 0], grid.table[:, -1]
     frame_values = np.linspace(low, high, frames, axis=-1)
+    units = np.stack([s.units for s in sweeps], axis=1)
     per_latent = ("latent",)
     variables = {
         "l2": effects.variable(
@@ -141,9 +140,12 @@ def intervene_latent(
         **effects.with_interval(
             "unit_change",
             ("latent", "unit"),
-            Interval(*(np.stack(v) for v in zip(*unit_change, strict=True))),
+            effects.mean_over_first(units, draws, seed),
             "mean absolute change of the decoder's unit, over positions and values",
             "activation",
+        ),
+        "unit_change_example": effects.variable(
+            ("example", "latent", "unit"), units, "mean absolute change of the decoder's unit", "activation"
         ),
         "traversal": effects.variable(
             ("shown", "latent", "frame", "channel", "y", "x"),
@@ -156,8 +158,12 @@ def intervene_latent(
         "variance": effects.variable(per_latent, code.var(0), "variance of mu over the examples", "mu squared"),
     }
     if reader is not None:
-        read = effects.mean_over_first(np.stack(factors, axis=1), draws, seed)
+        factors = np.stack([s.factors for s in sweeps], axis=1)
+        read = effects.mean_over_first(factors, draws, seed)
         said_of = "change of the factor as read off the image, mean over values"
+        variables["factor_example"] = effects.variable(
+            ("example", "latent", "factor"), factors, said_of, "sd of the factor"
+        )
         variables |= effects.with_interval("ces_factor", ("latent", "factor"), read, said_of, "sd of the factor")
         said_of = "share of the factor's variance that the reader reads on held-out real images"
         variables["reader_r2"] = effects.variable(("factor",), reader.r2, said_of, "1")

@@ -16,7 +16,7 @@ from cvi_widgets.errors import ConfigError, DataError, SiteError
 from cvi_widgets.interventions import adapters
 from cvi_widgets.interventions.hooks import Edit, attached, edited, evaluating
 from cvi_widgets.interventions.sites import OUTPUT_SITE, Encoded, Site, SiteMap, discover
-from cvi_widgets.interventions.values import CODE_SITE, FOR_CODES, Intervention
+from cvi_widgets.interventions.values import CODE_SITE, FOR_CODES, Intervention, numbered
 
 Images = np.ndarray[Any, Any] | Tensor
 """Float32 images (n, channel, y, x), values in [0, 1]."""
@@ -98,20 +98,16 @@ class Model:
         return self._quantise_own is not None
 
     @property
-    def n_codes(self) -> int:
-        """Entries of a codebook.
+    def n_codes(self) -> int | None:
+        """Entries of a codebook; None where nobody said, so that codes are not checked.
 
         Raises
         ------
         ConfigError
-            When the model's code is not discrete, or nobody said how many codes there are.
+            When the model's code is not discrete.
         """
         if not self.discrete:
             raise ConfigError(_CONTINUOUS)
-        if self._n_codes is None:
-            raise ConfigError(
-                "the number of codes is unknown: call wrap(module, ..., n_codes=<entries of a codebook>)."
-            )
         return self._n_codes
 
     def sites(self) -> pd.DataFrame:
@@ -345,9 +341,9 @@ class Model:
             return given.to(self.device, torch.float32)
         if given.is_floating_point() or given.dtype == torch.bool:
             raise DataError(f"codes are {given.dtype}; they are names, so give integers.")
-        low, high = int(given.min()), int(given.max())
-        if low < 0 or high >= self.n_codes:
-            raise DataError(f"code {low if low < 0 else high} does not exist; codes are 0 to {self.n_codes - 1}.")
+        low, high, n = int(given.min()), int(given.max()), self.n_codes
+        if low < 0 or (n is not None and high >= n):
+            raise DataError(f"code {low if low < 0 else high} does not exist; codes are {numbered(n)}.")
         return given.to(self.device, torch.int64)
 
     def _at(self, name: str, value: Tensor) -> Tensor:
@@ -369,7 +365,7 @@ class Model:
             raise SiteError(
                 f"do={hook.do!r} is no change of codes, which are names; allowed are {', '.join(FOR_CODES)}."
             )
-        hook.check(site, self.n_codes if site.name == CODE_SITE else None)
+        hook.check(site, self._n_codes)
         source = None
         if hook.source is not None:
             source = self.values(hook.source.array, [site])[site.name]

@@ -205,18 +205,18 @@ class Intervention:
 
         Parameters
         ----------
-        n_codes : size of the codebooks, for `latent.code`
+        n_codes : size of the codebooks, for `latent.code`; None where it is not known
         """
         self.check_units(site.n_units)
         if self.where is not None:
             self._check_positions(site.shape[1:])
-        if n_codes is not None:
+        if site.name == CODE_SITE:
             given = self.value.array if isinstance(self.value, FrozenArray) else self.value
             codes = np.concatenate([np.ravel(v) for v in (given, self.when) if v is not None] or [np.zeros(0)])
-            wrong = codes[(codes != np.round(codes)) | (codes < 0) | (codes >= n_codes)]
+            wrong = codes[(codes != np.round(codes)) | (codes < 0) | (codes >= (n_codes or np.inf))]
             if wrong.size:
                 raise SiteError(
-                    f"code {wrong[0]:g} does not exist at site {site.name!r}; codes are 0 to {n_codes - 1}."
+                    f"code {wrong[0]:g} does not exist at site {site.name!r}; codes are {numbered(n_codes)}."
                 )
 
     def check_units(self, n_units: int) -> None:
@@ -277,6 +277,11 @@ class Intervention:
                     f"unit {unit} does not exist at site {self.site!r}, which has units 0 to {n_units - 1}."
                 )
         return index
+
+
+def numbered(n_codes: int | None) -> str:
+    """Which codes there are, for a message."""
+    return "whole numbers from 0" if n_codes is None else f"0 to {n_codes - 1}"
 
 
 def _units(units: int | Sequence[int] | slice | Span | None) -> int | tuple[int, ...] | Span | None:

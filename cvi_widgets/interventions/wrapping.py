@@ -39,7 +39,8 @@ def wrap(
     quantise, lookup : attribute name or callable, of a discrete model
         mu to integer codes (n, codebook, y, x) or (n, codebook, cell), and codes to what `decode` takes.
     n_codes : entries of a codebook
-        Not needed when the module has one `torch.nn.Embedding`, or an attribute `n_codes`.
+        Not needed when the module has one `torch.nn.Embedding`, or an attribute `n_codes`. Without any of these, codes
+        that are given are not checked for being too large.
 
     Raises
     ------

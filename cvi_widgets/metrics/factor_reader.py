@@ -98,8 +98,9 @@ def fit_reader(
         network.fit(x[train], targets[train].squeeze())
     found = np.asarray(network.predict(x[test]), np.float64).reshape(len(test), -1)
     wrong, whole = (found - targets[test]) ** 2, (targets[test] - targets[train].mean(0)) ** 2
-    r2 = [1 - wrong[:, c].sum() / max(whole[:, c].sum(), 1e-12) for c in columns]
-    scale = [np.sqrt(found[:, c].var(0).sum()) for c in columns]
+    # A factor that is the same in all images is not read, well or badly.
+    r2 = [1 - wrong[:, c].sum() / whole[:, c].sum() if whole[:, c].sum() > 1e-9 else np.nan for c in columns]
+    scale = [np.sqrt(found[:, c].var(0).sum()) if np.isfinite(r) else 0.0 for c, r in zip(columns, r2, strict=True)]
     return FactorReader(tuple(factors), columns, np.array(scale), np.array(r2), len(x), seed, network)
 
 

@@ -56,7 +56,7 @@ def selectivity_rows(inputs: xr.Dataset, site: str | None, tau: float, draws: in
 def mu_modularity_rows(inputs: xr.Dataset, active: NDArray[np.bool_], draws: int, seed: int) -> dict[str, Row]:
     """Circuit modularity of the factors at mu, over active latents."""
     pairs = np.abs(inputs["delta_mu_pair"].transpose("factor", "pair", "latent").values)[..., active]
-    return _modularity_rows(
+    return modularity_rows(
         pairs / inputs["sd_mu"].values[active],
         "modularity_mu",
         "mean |change| of each active latent in sd of mu",
@@ -68,12 +68,14 @@ def mu_modularity_rows(inputs: xr.Dataset, active: NDArray[np.bool_], draws: int
 def site_modularity_rows(inputs: xr.Dataset, site: str, draws: int, seed: int) -> dict[str, Row]:
     """Circuit modularity of the factors at one site."""
     pairs = np.moveaxis(_responses(inputs, site), 0, 1)
-    return _modularity_rows(pairs, "modularity", "mean |change| of each unit of the site", draws, seed)
+    return modularity_rows(pairs, "modularity", "mean |change| of each unit of the site", draws, seed)
 
 
-def _modularity_rows(pairs: Floats, name: str, profile: str, draws: int, seed: int) -> dict[str, Row]:
-    """Rows of M and of its normalised form from changes of shape (factor, pair, unit)."""
-    convention = f"1 - mean over pairs of factors of |Pearson rho| between their profiles ({profile})"
+def modularity_rows(
+    pairs: Floats, name: str, profile: str, draws: int, seed: int, of: str = "factors"
+) -> dict[str, Row]:
+    """Rows of M and of its normalised form from changes of shape (factor, pair, unit), or (latent, example, unit)."""
+    convention = f"1 - mean over pairs of {of} of |Pearson rho| between their profiles ({profile})"
     if pairs.shape[-1] < 2 or len(pairs) < 2:
         empty = Row(np.nan, np.nan, np.nan, convention, "1")
         return {name: empty, f"{name}_normalised": empty}

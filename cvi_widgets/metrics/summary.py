@@ -10,9 +10,18 @@ from numpy.typing import NDArray
 
 from cvi_widgets.errors import StoreError
 from cvi_widgets.metrics import causal
+from cvi_widgets.metrics.causal_rows import (
+    decoder_rows,
+    factor_rows,
+    latent_factor_rows,
+    mediation_rows,
+    posterior_grid_rows,
+    product_row,
+)
 from cvi_widgets.metrics.position import position_latent, r_squared, r_squared_draws
 from cvi_widgets.metrics.rows import Row, joined, row, table
 from cvi_widgets.metrics.selectivity import mu_modularity_rows, selectivity_rows, site_modularity_rows
+from cvi_widgets.metrics.standard import disentanglement_rows
 from cvi_widgets.metrics.statistics import Floats, bootstrap, bootstrap_means, interval
 
 NEEDED = ("observations", "posterior", "effects/input", "effects/latent")
@@ -33,15 +42,17 @@ def summarise(
     Parameters
     ----------
     stored : data sets by their path in the store
-        `observations`, `posterior`, `effects/input` and `effects/latent` are needed.
+        `observations`, `posterior`, `effects/input` and `effects/latent` are needed; `effects/latent_posterior` and
+        `effects/mediation` add what follows from them.
     factor_values : values of each factor's classes, by factor
     tau : share of a unit's largest response that counts as responding
     draws : of every bootstrap and of every permutation null
 
     Returns
     -------
-    Data sets `metrics/run` (metric), `metrics/latent` (metric, latent), `metrics/site` (metric, site); variables value,
-    ci_low, ci_high, null_mean, null_sd, p; coordinates convention and units.
+    Data sets `metrics/run` (metric), `metrics/latent` (metric, latent), `metrics/site` (metric, site of the encoder or
+    mu), `metrics/decoder` (metric, site of the decoder); variables value, ci_low, ci_high, null_mean, null_sd, p;
+    coordinates convention and units.
 
     Raises
     ------
@@ -70,7 +81,16 @@ def summarise(
         **selectivity_rows(inputs, None, tau, draws, seed),
         **mu_modularity_rows(inputs, active, draws, seed),
         **_position(mu, moving, follows, latents, draws, seed),
+        **factor_rows(latents, active, draws, seed),
+        **disentanglement_rows(
+            mu, observed["factor_class"].values, [str(f) for f in observed["factor"].values], draws, seed
+        ),
     }
+    if "effects/latent_posterior" in stored:
+        rows |= posterior_grid_rows(stored["effects/latent_posterior"], active, draws, seed)
+    if "effects/mediation" in stored:
+        rows |= mediation_rows(stored["effects/mediation"])
+    rows |= product_row(rows.get("modularity_mu"), rows.get("ces_l2_mean"))
     attrs: dict[str, str | int | float] = {
         "n_examples": n,
         "n_pairs": inputs.sizes["pair"],
@@ -85,15 +105,18 @@ def summarise(
         selectivity_rows(inputs, site, tau, draws, seed) | site_modularity_rows(inputs, site, draws, seed)
         for site in sites
     ]
-    return {
+    per_latent = _latent_rows(posterior, latents, variance, mu, moving, follows, draws, seed)
+    per_latent |= latent_factor_rows(latents, draws, seed)
+    tables = {
         "metrics/run": table(rows, attrs),
-        "metrics/latent": table(
-            _latent_rows(posterior, latents, variance, mu, moving, follows, draws, seed),
-            attrs,
-            ("latent", np.arange(mu.shape[1])),
-        ),
+        "metrics/latent": table(per_latent, attrs, ("latent", np.arange(mu.shape[1]))),
         "metrics/site": table(joined(per_site), attrs, ("site", np.array(sites, dtype=str))),
     }
+    if "unit_change_example" in latents and latents.sizes["unit"]:
+        behind = list(dict.fromkeys(latents["site"].values.astype(str)))
+        parts = [decoder_rows(latents, active, site, draws, seed) for site in behind]
+        tables["metrics/decoder"] = table(joined(parts), attrs, ("site", np.array(behind, dtype=str)))
+    return tables
 
 
 def _quality(

@@ -43,6 +43,14 @@ def test_the_same_seed_gives_the_same_reader(reader):
     np.testing.assert_array_equal(again.r2, reader.r2)
 
 
+def test_a_factor_that_never_varies_has_no_quality_and_no_effect():
+    images, classes = pictures(300)
+    classes[:, 2] = 4
+    found = fit_reader(images, classes, ("place", "light", "still"))
+    assert np.isnan(found.r2[2])
+    assert (found.change(found.read(images[:9]), found.read(images[9:18]))[:, 2] == 0).all()
+
+
 def test_too_little_to_read_gets_a_sentence():
     with pytest.raises(DataError, match="at least 50 images"):
         fit_reader(*pictures(20), ("place", "light", "hidden"))

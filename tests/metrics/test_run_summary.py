@@ -122,6 +122,12 @@ def test_nulls_stand_where_they_mean_something(tables):
     metrics = tables["metrics/run"]
     with_null = {str(m) for m in metrics["metric"].values[metrics["p"].notnull().values]}
     assert with_null == {
+        "dci_disentanglement",
+        "dci_completeness",
+        "dci_informativeness",
+        "mig",
+        "sap",
+        "explicitness",
         "modularity_mu",
         "modularity_mu_normalised",
         "position_r2_posX",
