@@ -345,15 +345,15 @@ hv.Layout(list(carried.values())).opts(shared_axes=False).cols(1)
 # %% [markdown]
 # Latents. A continuous code is set to values as above; `ces_l2` is that of the strongest latent. Of a discrete model
 # one code at one cell is exchanged for another that is in use: `ces_code_l2`. Beside it, `ces_coordinate_l2` is the
-# effect of setting one coordinate there before the quantiser, and `changed` the share of such shifts that changed any
-# code; the others snap back, and would pass for "no effect".
+# effect of setting one coordinate there before the quantiser, and `snapped` the share of such shifts that changed no
+# code: they snap back, and would pass for "no effect".
 
 # %%
 codes, summary = {}, {}
 for name, m in wrapped.items():
     if m.discrete:
-        codes[name] = cvi.intervene_code(m, base, cells=16, coordinates=4)
-        summary[name] = codes[name][["ces_code_l2", "ces_coordinate_l2", "changed"]].mean()
+        codes[name] = cvi.intervene_code(m, base, cells=16, latents=4)
+        summary[name] = codes[name][["ces_code_l2", "ces_coordinate_l2", "snapped"]].mean()
     else:
         summary[name] = cvi.intervene_latent(m, base, frames=3)[["ces_l2"]].max()
 pd.DataFrame({name: row.to_pandas() for name, row in summary.items()}).T.map("{:.3f}".format).replace("nan", "")

@@ -2,8 +2,8 @@
 
 The published shift of one coordinate, do(z_e[i] = v) with v from -3 to 3 (arXiv 2505.03530, equations 3-4), happens
 before the quantiser, which snaps most shifts back to the code that was there. Exchanging the code itself is the
-intervention that the decoder can see; both are measured at the same positions, with the share of shifts that changed
-any code. Use `intervene_latent` for continuous codes.
+intervention that the decoder can see; both are measured at the same cells, with the share of shifts that changed no
+code. Use `intervene_latent` for continuous codes.
 """
 
 from __future__ import annotations
@@ -212,27 +212,27 @@ def _shifted(
     mu: Tensor,
     codes: Tensor,
     base: Tensor,
-    coordinates: NDArray[np.int64],
+    latents: NDArray[np.int64],
     cells: NDArray[np.int64],
     grid: NDArray[np.float64],
 ) -> _Shift:
     n = len(mu)
-    l2 = np.zeros((n, len(coordinates), len(cells)), np.float32)
-    changed = np.zeros((n, len(coordinates), len(grid)), np.float32)
+    l2 = np.zeros((n, len(latents), len(cells)), np.float32)
+    snapped = np.zeros((n, len(latents), len(grid)), np.float32)
     flat = mu.reshape(*mu.shape[:2], -1)
-    for i, coordinate in enumerate(coordinates):
+    for i, latent in enumerate(latents):
         for k, cell in enumerate(cells):
             for j, value in enumerate(grid):
                 shifted = flat.clone()
-                shifted[:, int(coordinate), int(cell)] = float(value)
+                shifted[:, int(latent), int(cell)] = float(value)
                 new = _codes(model, shifted.view_as(mu))
                 moved = (new != codes).flatten(1).any(1)
-                changed[:, i, j] += moved.cpu().numpy() / len(cells)
+                snapped[:, i, j] += (~moved).cpu().numpy() / len(cells)
                 # The decoder sees nothing but codes, so examples that keep theirs change by exactly 0.
                 if bool(moved.any()):
                     found = _distance(model.decode_codes(new[moved]), base[moved])
                     l2[moved.cpu().numpy(), i, k] += found / len(grid)
-    return _Shift(l2, changed)
+    return _Shift(l2, snapped)
 
 
 def _distance(images: Tensor, base: Tensor) -> Floats:

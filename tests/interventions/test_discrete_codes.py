@@ -160,6 +160,10 @@ def test_a_quantiser_is_given_whole_and_returns_what_it_must(conv_vae):
     for call in (lambda: model.n_codes, lambda: model.quantise(torch.zeros(1, 3)), lambda: model.decode_codes([[0]])):
         with pytest.raises(ConfigError, match="code is continuous"):
             call()
+
+
+def test_where_the_number_of_codes_is_unknown_only_impossible_ones_are_refused():
+    module, x = Painter(), grey(20)
     unnamed = wrap(
         nn.Module(),
         encode=module.encode,
@@ -168,8 +172,17 @@ def test_a_quantiser_is_given_whole_and_returns_what_it_must(conv_vae):
         quantise=module.quantise,
         lookup=module.lookup,
     )
-    with pytest.raises(ConfigError, match="number of codes is unknown"):
-        _ = unnamed.n_codes
+    assert unnamed.n_codes is None
+    change = Intervention("latent.code", 0, "set", value=2, when=0)
+    assert torch.equal(unnamed.run_with_hooks(x, [change]).image, painted().run_with_hooks(x, [change]).image)
+    assert torch.equal(unnamed.decode_codes(torch.full((1, 2, 2, 2), 3)), torch.ones(1, 1, 2, 4))
+    with pytest.raises(
+        SiteError, match=r"code -1 does not exist at site 'latent\.code'; codes are whole numbers from 0"
+    ):
+        unnamed.run_with_hooks(x, [Intervention("latent.code", 0, "set", value=-1)])
+    with pytest.raises(DataError, match="code -2 does not exist; codes are whole numbers"):
+        unnamed.decode_codes(torch.full((1, 2, 2, 2), -2))
+    assert wrap(module, quantise="quantise", lookup="lookup", n_codes=9).n_codes == 9
 
 
 def test_patching_a_codebook_is_what_a_hook_does():
@@ -207,13 +220,21 @@ def test_the_quantiser_snaps_small_shifts_back():
     # Levels 0 and 1 only. z_e set to v gives the nearest of 0, 0.25, 0.5, 1: a shift within a level changes no code.
     x = torch.cat([torch.zeros(20, 1, 2, 4), torch.ones(20, 1, 2, 4)])
     found = intervene_code(painted(), x, values=[-1.0, 0.1, 0.9], draws=50)
-    np.testing.assert_allclose(found["changed_at"], [[0.5, 0.5, 0.5]] * 2)
+    np.testing.assert_allclose(found["snapped_at"], [[0.5, 0.5, 0.5]] * 2)
     assert found["l2_coordinate"].sel(example=0).values == pytest.approx(1 / 3)
     assert found["l2_coordinate"].sel(example=39).values == pytest.approx(2 / 3)
     np.testing.assert_allclose(found["ces_coordinate_l2"], 0.5, rtol=1e-6)
-    np.testing.assert_allclose(found["changed"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(found["ces_coordinate_rms"], 0.5 / np.sqrt(8), rtol=1e-6)
+    np.testing.assert_allclose(found["snapped"], 0.5, rtol=1e-6)
     still = intervene_code(painted(), x, values=[-1.0, -2.0, 0.0, 0.1], draws=50)
     assert still["l2_coordinate"].sel(example=0).max() == 0
+    np.testing.assert_allclose(still["snapped_at"], [[0.5] * 4] * 2)
+    # The left pixels are all 0 already, none of the right ones is.
+    right = torch.zeros_like(x)
+    right[..., 1::2] = 0.5 + x[..., 1::2] / 2
+    always = intervene_code(painted(), right, values=[0.02, -4.0], draws=20)
+    np.testing.assert_allclose(always["snapped"], [1, 0])
+    np.testing.assert_allclose(always["ces_coordinate_l2"], [0, 0.75], rtol=1e-6)
 
 
 def test_sampled_cells_are_seeded_and_a_codebook_with_one_code_has_no_effect_to_measure():

@@ -57,7 +57,7 @@ def test_every_library_goes_through_every_call(tmp_path: Path) -> None:
     assert said.count("At latent.code, set all codebooks to code") == 2
     effects = shown(cells[-2:-1])
     assert [name in effects for name in LIBRARIES] == [True] * 4
-    assert "ces_code_l2" in effects and "changed" in effects
+    assert "ces_code_l2" in effects and "snapped" in effects
     assert pictures(cells) == 8
 
 
