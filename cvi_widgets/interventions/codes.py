@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cvi_widgets.errors import ConfigError, DataError
 from cvi_widgets.interventions import effects
+from cvi_widgets.interventions.engine import batches
 from cvi_widgets.interventions.model import BATCH, Images, Model
 from cvi_widgets.metrics.statistics import Interval
 
@@ -216,23 +217,34 @@ def _shifted(
     cells: NDArray[np.int64],
     grid: NDArray[np.float64],
 ) -> _Shift:
-    n = len(mu)
+    n, tried = len(mu), [(int(latent), float(value)) for latent in latents for value in grid]
     l2 = np.zeros((n, len(latents), len(cells)), np.float32)
     snapped = np.zeros((n, len(latents), len(grid)), np.float32)
-    flat = mu.reshape(*mu.shape[:2], -1)
-    for i, latent in enumerate(latents):
-        for k, cell in enumerate(cells):
-            for j, value in enumerate(grid):
-                shifted = flat.clone()
-                shifted[:, int(latent), int(cell)] = float(value)
-                new = _codes(model, shifted.view_as(mu))
-                moved = (new != codes).flatten(1).any(1)
-                snapped[:, i, j] += (~moved).cpu().numpy() / len(cells)
-                # The decoder sees nothing but codes, so examples that keep theirs change by exactly 0.
-                if bool(moved.any()):
-                    found = _distance(model.decode_codes(new[moved]), base[moved])
-                    l2[moved.cpu().numpy(), i, k] += found / len(grid)
+    flat, rows = mu.flatten(2) if mu.ndim > 2 else mu[..., None], codes.flatten(1)
+    example = torch.arange(n, device=codes.device)
+    for k, cell in enumerate(cells):
+        new = torch.empty((len(tried), *rows.shape), dtype=codes.dtype, device=codes.device)
+        for t, (latent, value) in enumerate(tried):
+            shifted = flat.clone()
+            shifted[:, latent, int(cell)] = value
+            new[t] = _codes(model, shifted.view_as(mu)).flatten(1)
+        moved = (new != rows).any(2)
+        snapped += (~moved).T.reshape(snapped.shape).cpu().numpy() / len(cells)
+        # The decoder sees nothing but codes: examples that keep theirs change by exactly 0, and of the shifts that
+        # bring an example to the same codes only one is decoded.
+        keys = torch.cat([example.expand(len(tried), n)[moved][:, None], new[moved]], dim=1)
+        distinct, which = torch.unique(keys, dim=0, return_inverse=True)
+        change = np.zeros(moved.shape, np.float32)
+        if len(distinct):
+            found = _changes(model, distinct[:, 1:].unflatten(1, codes.shape[1:]), base, distinct[:, 0])
+            change[moved.cpu().numpy()] = found[which.cpu().numpy()]
+        l2[:, :, k] = change.T.reshape(snapped.shape).mean(2)
     return _Shift(l2, snapped)
+
+
+def _changes(model: Model, codes: Tensor, base: Tensor, example: Tensor) -> Floats:
+    """Distance (row,) between what rows of codes decode to and the base image of each row's example."""
+    return np.concatenate([_distance(model.decode_codes(codes[b]), base[example[b]]) for b in batches(len(codes))])
 
 
 def _distance(images: Tensor, base: Tensor) -> Floats:
