@@ -72,8 +72,9 @@ def costs() -> None:
     }
     for name, call in calls.items():
         line(f"{name} (CPU-s)", f"{cpu_seconds(call)[1]:.2f}")
-    fast = cpu_seconds(lambda: metrics.dci(codes, factors, test=test))[1]
-    plain = cpu_seconds(lambda: metrics.dci(codes, factors, test=test, null_draws=0))[1]
+    # Five of the codes are nearly dead; the reference fits them too, so here they count as alive.
+    fast = cpu_seconds(lambda: metrics.dci(codes, factors, test=test, dead_variance=0))[1]
+    plain = cpu_seconds(lambda: metrics.dci(codes, factors, test=test, dead_variance=0, null_draws=0))[1]
     found, slow = cpu_seconds(lambda: metrics.dci(codes, factors, test=test, convention="dlib"))
     line("DCI, bagged, with interval and null (CPU-s)", f"{fast:.2f}")
     line("DCI, bagged, with interval (CPU-s)", f"{plain:.2f}")
