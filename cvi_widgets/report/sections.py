@@ -117,6 +117,15 @@ def latents(source: Source) -> Section:
                 "a dagger) do not vary from image to image.",
             )
         )
+    if "ces_factor" in dataset:
+        blocks.append(
+            plot(
+                views.effect_on_factors(dataset),
+                f"Heat map: mean change of each factor when one latent is set. {sentences.reads(dataset)}",
+                "What setting a latent does to the picture, in terms of factors as a frozen network reads them. "
+                f"{sentences.reads(dataset)}",
+            )
+        )
     if "readout_shift" in dataset and actives(dataset).any():
         for readout in dataset["readout"].values.astype(str):
             if readout.startswith("centroid"):

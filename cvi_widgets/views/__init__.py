@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from cvi_widgets.views.bars import ces_bars, graph_effects, site_bars
 from cvi_widgets.views.curves import kl_curves, position_panel, training_curves
-from cvi_widgets.views.maps import factor_by_latent, input_response, mediation_map, patching_map, sites_of
+from cvi_widgets.views.maps import (
+    effect_on_factors,
+    factor_by_latent,
+    input_response,
+    mediation_map,
+    patching_map,
+    sites_of,
+)
 from cvi_widgets.views.pictures import as_uint8, image_grid, mosaic, traversal_grid
 from cvi_widgets.views.style import SCHEMES
 
@@ -12,6 +19,7 @@ __all__ = [
     "SCHEMES",
     "as_uint8",
     "ces_bars",
+    "effect_on_factors",
     "factor_by_latent",
     "graph_effects",
     "image_grid",

@@ -38,8 +38,17 @@ def factor_by_latent(dataset: xr.Dataset) -> hv.Rectangles:
 
     A dead latent is marked with a dagger where the data set says which are (`active(latent)`).
     """
-    array = dataset["delta_mu"].transpose("factor", "latent")
-    low, high = (a.transpose("factor", "latent") for a in interval(dataset, "delta_mu"))
+    return _factors_by_latents(dataset, "delta_mu", "Change of each latent", "factor changed")
+
+
+def effect_on_factors(dataset: xr.Dataset) -> hv.Rectangles:
+    """How far setting each latent moves each factor, as read off the picture: `/effects/latent` `ces_factor`."""
+    return _factors_by_latents(dataset, "ces_factor", "Change of each factor", "factor read")
+
+
+def _factors_by_latents(dataset: xr.Dataset, name: str, title: str, ylabel: str) -> hv.Rectangles:
+    array = dataset[name].transpose("factor", "latent")
+    low, high = (a.transpose("factor", "latent") for a in interval(dataset, name))
     factors, latents = _names(array, "factor"), array["latent"].values
     row, column = np.indices(array.shape)
     frame = _cells(
@@ -54,12 +63,12 @@ def factor_by_latent(dataset: xr.Dataset) -> hv.Rectangles:
         frame,
         ["factor", "latent"],
         [("factor", "factor"), ("latent", "z@latent")],
-        title=f"Change of each latent ({plain(array.attrs.get('units', '1'))})",
+        title=f"{title} ({plain(array.attrs.get('units', '1'))})",
         clim=from_zero(frame["value"]),
         palette=SEQUENTIAL,
         height=60 + 38 * len(factors),
         xlabel="latent",
-        ylabel="factor changed",
+        ylabel=ylabel,
         xticks=ticks,
         yticks=list(enumerate(factors)),
     )

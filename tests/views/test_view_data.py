@@ -36,6 +36,16 @@ def test_factor_by_latent_has_one_cell_per_pair_with_its_interval(groups: Any) -
     assert sorted(set((frame["x0"] + frame["x1"]) / 2)) == list(range(10))
 
 
+def test_effect_on_factors_shows_what_was_read(groups: Any) -> None:
+    dataset = groups("effects/latent")
+    frame = views.effect_on_factors(dataset).dframe()
+    assert len(frame) == dataset["ces_factor"].size
+    cell = frame[(frame["factor"] == "scale") & (frame["latent"] == 3)].iloc[0]
+    stored = dataset.sel(factor="scale", latent=3)
+    assert cell["value"] == pytest.approx(float(stored["ces_factor"]))
+    assert cell["high"] == pytest.approx(float(stored["ces_factor_high"]))
+
+
 def test_factor_by_latent_marks_dead_latents(groups: Any) -> None:
     active = np.arange(10) % 2 == 0
     element = views.factor_by_latent(groups("effects/input").assign(active=("latent", active)))
@@ -215,6 +225,7 @@ def test_every_view_renders_titled_and_with_hovers(run: Any, synthetic: ModuleTy
         views.kl_curves(groups("training")),
         views.ces_bars(groups("effects/latent")),
         views.factor_by_latent(groups("effects/input")),
+        views.effect_on_factors(groups("effects/latent")),
         views.input_response(groups("effects/input"), "encoder.conv0"),
         views.patching_map(groups("effects/patching")),
         views.mediation_map(groups("effects/mediation"), "encoder.conv0"),
