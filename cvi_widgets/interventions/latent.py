@@ -145,7 +145,11 @@ def intervene_latent(
             "activation",
         ),
         "unit_change_example": effects.variable(
-            ("example", "latent", "unit"), units, "mean absolute change of the decoder's unit", "activation"
+            # Half precision: a dense decoder layer of thousands of units is most of a run's store.
+            ("example", "latent", "unit"),
+            units.astype(np.float16),
+            "mean absolute change of the decoder's unit",
+            "activation",
         ),
         "traversal": effects.variable(
             ("shown", "latent", "frame", "channel", "y", "x"),
