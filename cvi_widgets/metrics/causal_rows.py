@@ -39,12 +39,13 @@ def factor_rows(latents: xr.Dataset, active: NDArray[np.bool_], draws: int, seed
     """Specificity in terms of factors over active latents, where a reader was at hand."""
     if "factor_example" not in latents or not active.any():
         return {}
-    drawn = _specific(bootstrap_means(latents["factor_example"].values, draws, seed))
-    value = _specific(latents["factor_example"].values.mean(0))
+    per_example = _readable(latents)
+    drawn = _specific(bootstrap_means(per_example, draws, seed))
+    value = _specific(per_example.mean(0))
     low, high = interval(drawn[:, active].mean(1))
     convention = (
         "1 - H(p)/ln |F| with p_f the share of factor f in the change that the latent causes in factors as read, "
-        "mean over active latents; reader R^2 "
+        f"of the {per_example.shape[-1]} that are read at all, mean over active latents; reader R^2 "
         + ", ".join(f"{f} {r:.2f}" for f, r in zip(latents["factor"].values, latents["reader_r2"].values, strict=True))
     )
     return {"specificity_factor_mean": Row(float(value[active].mean()), float(low), float(high), convention, "1")}
@@ -54,7 +55,7 @@ def latent_factor_rows(latents: xr.Dataset, draws: int, seed: int) -> dict[str, 
     """Per latent: specificity in terms of factors, and the effect on each factor."""
     if "factor_example" not in latents:
         return {}
-    per_example = latents["factor_example"].values
+    per_example = _readable(latents)
     low, high = interval(_specific(bootstrap_means(per_example, draws, seed)))
     rows = {
         "specificity_factor": Row(
@@ -116,6 +117,12 @@ def mediation_rows(mediation: xr.Dataset) -> dict[str, Row]:
         said = f"encoder units that mediate some factor at a false discovery rate of {Q:g} over the map"
         rows["mediators"] = Row(float(surviving.sum()), np.nan, np.nan, said, "units")
     return rows
+
+
+def _readable(latents: xr.Dataset) -> Floats:
+    """Effects on the factors that the reader reads, (example, latent, factor)."""
+    values = latents["factor_example"].transpose("example", "latent", "factor").values
+    return np.asarray(values[..., np.isfinite(values).all(axis=(0, 1))])
 
 
 def _specific(per_factor: Floats | NDArray[np.float32]) -> Floats:

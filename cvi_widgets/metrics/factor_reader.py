@@ -23,6 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from cvi_widgets.errors import DataError
 
 SIDE = 16
+READABLE = 0.2
+"""R^2 below which a factor counts as not read: its outputs then move with anything."""
 KINDS = 4
 """Factors with at most as many classes are read as kinds, one number per class; others as their class's number."""
 
@@ -53,10 +55,14 @@ class FactorReader:
         return found.reshape(len(found), -1)
 
     def change(self, before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
-        """Size of the change of each factor between two outputs, (n, factor), in sd of the factor as read."""
+        """Size of the change of each factor between two outputs, (n, factor), in sd of the factor as read.
+
+        NaN for factors that the reader does not read.
+        """
         step = np.asarray(after) - np.asarray(before)
         sizes = np.stack([np.sqrt((step[:, c] ** 2).sum(1)) for c in self.columns], axis=1)
-        return np.asarray(np.divide(sizes, self.scale, out=np.zeros_like(sizes), where=self.scale > 0))
+        read = (self.r2 >= READABLE) & (self.scale > 0)
+        return np.asarray(np.divide(sizes, self.scale, out=np.full_like(sizes, np.nan), where=read))
 
 
 def fit_reader(

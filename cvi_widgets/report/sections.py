@@ -117,7 +117,7 @@ def latents(source: Source) -> Section:
                 "a dagger) do not vary from image to image.",
             )
         )
-    if "ces_factor" in dataset:
+    if "ces_factor" in dataset and np.isfinite(dataset["ces_factor"].values).any():
         blocks.append(
             plot(
                 views.effect_on_factors(dataset),

@@ -99,7 +99,8 @@ def reads(dataset: xr.Dataset) -> str:
     """How well the reader reads each factor: what it cannot read, the map cannot show."""
     known = zip(dataset["factor"].values.astype(str), dataset["reader_r2"].values.tolist(), strict=True)
     told = [f"{factor} {r2:.2f}" if np.isfinite(r2) else f"{factor} never varies" for factor, r2 in known]
-    return f"Variance of held-out images that it reads (R\u00b2): {listed(told)}."
+    left_out = "" if np.isfinite(dataset["ces_factor"].values).all() else "; below 0.2 a factor is left out"
+    return f"Variance of held-out images that it reads (R\u00b2): {listed(told)}{left_out}."
 
 
 def strength(dataset: xr.Dataset) -> str:

@@ -42,8 +42,12 @@ def factor_by_latent(dataset: xr.Dataset) -> hv.Rectangles:
 
 
 def effect_on_factors(dataset: xr.Dataset) -> hv.Rectangles:
-    """How far setting each latent moves each factor, as read off the picture: `/effects/latent` `ces_factor`."""
-    return _factors_by_latents(dataset, "ces_factor", "Change of each factor", "factor read")
+    """How far setting each latent moves each factor, as read off the picture: `/effects/latent` `ces_factor`.
+
+    Factors that are not read at all (NaN) are left out.
+    """
+    read = np.isfinite(dataset["ces_factor"].transpose("factor", "latent").values).all(axis=1)
+    return _factors_by_latents(dataset.isel(factor=read), "ces_factor", "Change of each factor", "factor read")
 
 
 def _factors_by_latents(dataset: xr.Dataset, name: str, title: str, ylabel: str) -> hv.Rectangles:

@@ -298,6 +298,7 @@ def _latents(model: KnownModel, mu: NDArray[Any], examples: int = 24, shown: int
     slope = np.einsum("v,elvr->elr", values / (values**2).sum(), shift)
     live = np.isin(np.arange(LATENTS), list(LIVE))
     read = live[:, None] * (0.2 + np.eye(LATENTS, 5))
+    read[:, 4] = np.nan
     return xr.Dataset(
         {
             **_said(
@@ -315,7 +316,7 @@ def _latents(model: KnownModel, mu: NDArray[Any], examples: int = 24, shown: int
             **_banded("ces_l2", "latent", l2.mean(0), error * l2.std(0), "causal effect strength", "L2 norm"),
             **_banded("ces_rms", "latent", l2.mean(0) / 64, error * l2.std(0) / 64, "causal effect strength", "RMS"),
             **_banded("ces_factor", ("latent", "factor"), read, 0.1 * read, "change of the factor as read", "sd"),
-            **_said(reader_r2=("factor", np.array([0.97, 0.9, 0.4, 0.99, np.nan]), "share of variance read", "1")),
+            **_said(reader_r2=("factor", np.array([0.97, 0.9, 0.4, 0.99, 0.05]), "share of variance read", "1")),
             **_banded(
                 "readout_shift",
                 ("latent", "value", "readout"),
