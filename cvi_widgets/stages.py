@@ -141,11 +141,15 @@ def intervene_stage(run: Run, *, progress: bool = True) -> Run:
     if isinstance(run.data, datasets.CausalData) and not has_group(store, "effects/graph"):
         write_group(store, "effects/graph", datasets.measure_effects(run.data, seed=seed))
     _say(run, progress, "metrics", len(steps) + 1)
+    measuring = time.perf_counter()
     groups = {name: read_group(store, name).load() for name in (*TRAINED, *MEASURED[:-1])}
     tables = metrics.summarise(groups, run.data.factor_values, draws=settings.draws, seed=seed)
     for name in sorted(tables, key=lambda n: n == "metrics/run"):
         write_group(store, name, tables[name])
-    run.note(images=len(steps) + 2, seconds={**run.status.seconds, "intervention stage": elapsed(begun)})
+    run.note(
+        images=len(steps) + 2,
+        seconds={**run.status.seconds, "metrics": elapsed(measuring), "intervention stage": elapsed(begun)},
+    )
     return run
 
 
