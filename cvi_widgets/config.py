@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.names import nearest, unknown
 
-DatasetName = Literal["dsprites", "dsprites-official", "scm-dsprites"]
+DatasetName = Literal["dsprites", "dsprites-official", "scm-dsprites", "shapes3d"]
 PresetName = Literal["smoke", "demo", "paper"]
 
 

@@ -8,6 +8,7 @@ file, which is then written again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -104,16 +105,27 @@ def _written(folder: Path, n: int, row_bytes: int, produce: Callable[[NDArray[np
 
 
 def _write(aside: Path, n: int, row_bytes: int, produce: Callable[[NDArray[np.uint8]], None]) -> None:
-    rows = np.empty((n, row_bytes), dtype=np.uint8)
+    rows = _mapped(aside / _FILES[0], n, row_bytes)
     produce(rows)
+    rows.flush()
     twin = find_twins(rows)
-    arrays: dict[str, NDArray[Any]] = dict(zip(_FILES, (rows, twin), strict=True))
-    for name, array in arrays.items():
-        with (aside / name).open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
+    with (aside / _FILES[1]).open("wb") as file:
+        np.save(file, twin, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
     (aside / "manifest.json").write_text(json.dumps(_manifest(rows, twin)), encoding="utf-8")
+
+
+def _mapped(path: Path, n: int, row_bytes: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new array file, mapped to be filled: some sets are larger than the memory."""
+    if shutil.disk_usage(path.parent).free < n * row_bytes:
+        # A disk that fills up under a mapped file ends the process without a word.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n, row_bytes))
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return rows
 
 
 def _manifest(bits: NDArray[np.uint8], twin: NDArray[np.int32]) -> dict[str, object]:

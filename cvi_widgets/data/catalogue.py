@@ -10,26 +10,26 @@ import pandas as pd
 
 from cvi_widgets import paths
 from cvi_widgets.config import DatasetName
-from cvi_widgets.data import dsprites, dsprites_official, scm_dsprites
-from cvi_widgets.data.causal_data import CausalData
+from cvi_widgets.data import dsprites, dsprites_official, others, scm_dsprites
 from cvi_widgets.data.grid_data import GridData
+from cvi_widgets.data.protocol import FactorData
 from cvi_widgets.errors import DataError
 from cvi_widgets.names import unknown
 
 SCM = Literal["linear", "nonlinear"]
 
 
-def load(name: str, *, data_path: str | Path | None = None, scm: SCM = "linear") -> GridData | CausalData:
+def load(name: str, *, data_path: str | Path | None = None, scm: SCM = "linear") -> FactorData:
     """The data set `name`; the same object each time within a process.
 
     Parameters
     ----------
     name
         `dsprites` (re-rendered, no download), `dsprites-official` (the authors' file) or `scm-dsprites` (dSprites
-        images under a known structural causal model).
+        images under a known structural causal model), or one of the sets that `describe` lists besides.
     data_path
-        The authors' `.npz`, for `dsprites-official` (downloaded when not given) and, if wanted, the images of
-        `scm-dsprites`.
+        The authors' file, for `dsprites-official` and the others (without it: downloaded, where their host allows it,
+        or looked for in the data folder) and, if wanted, the images of `scm-dsprites`.
     scm
         Which causal model `scm-dsprites` follows; the others do not use it.
 
@@ -52,19 +52,23 @@ def load(name: str, *, data_path: str | Path | None = None, scm: SCM = "linear")
 
 
 @lru_cache(maxsize=8)
-def _loaded(name: str, data_path: str | None, scm: SCM, data_dir: str) -> GridData | CausalData:
+def _loaded(name: str, data_path: str | None, scm: SCM, data_dir: str) -> FactorData:
     if name == dsprites.NAME:
         return dsprites.load()
     if name == dsprites_official.NAME:
         return dsprites_official.load(data_path)
+    if name in others.ENTRIES:
+        return others.ENTRIES[name].load(data_path)
     images = _loaded(dsprites.NAME if data_path is None else dsprites_official.NAME, data_path, "linear", data_dir)
+    assert isinstance(images, GridData)
     return scm_dsprites.build(images, scm)
 
 
 def describe() -> pd.DataFrame:
     """One row per data set, index `dataset`: its factors and sizes, licence, file, whether it is there, provenance.
 
-    Loads and renders nothing. `file` of `dsprites-official` is where a download goes; `data_path` can name another.
+    Loads and renders nothing. `file` is where an authors' file goes, by download or by hand; `data_path` can name
+    another place.
     """
     factors = ", ".join(f"{n} {s}" for n, s in zip(dsprites.GRID.names, dsprites.GRID.sizes, strict=True))
     rendered = dsprites.cache_folder()
@@ -86,4 +90,5 @@ def describe() -> pd.DataFrame:
         }
         for name, (file, provenance) in notes.items()
     }
+    rows |= {name: entry.row() for name, entry in others.ENTRIES.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dataset")
