@@ -17,7 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.names import nearest, unknown
 
-DatasetName = Literal["dsprites", "dsprites-official", "scm-dsprites", "shapes3d"]
+DatasetName = Literal[
+    "dsprites",
+    "dsprites-official",
+    "scm-dsprites",
+    "shapes3d",
+    "mpi3d-toy",
+    "mpi3d-realistic",
+    "mpi3d-real",
+    "mpi3d-real-complex",
+]
 PresetName = Literal["smoke", "demo", "paper"]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from cvi_widgets.data import shapes3d
+from cvi_widgets.data import mpi3d, shapes3d
 from cvi_widgets.data.grid import FactorGrid
 from cvi_widgets.data.official import IMAGE_SHAPE, Source
 from cvi_widgets.data.protocol import FactorData
@@ -63,6 +64,17 @@ def _entries() -> list[Entry]:
             len(shapes3d.GRID),
             shapes3d.LICENCE,
             f"The 3D Shapes authors' own images, from {shapes3d.SOURCE.url}.",
+        ),
+        *(
+            Entry(
+                source,
+                partial(mpi3d.load, name),
+                mpi3d.GRIDS[name][0],
+                len(mpi3d.GRIDS[name][0]),
+                mpi3d.LICENCE,
+                f"The MPI3D authors' own images, from {source.page}.",
+            )
+            for name, source in mpi3d.SOURCES.items()
         ),
     ]
 
