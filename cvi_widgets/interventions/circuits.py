@@ -19,48 +19,27 @@ Shares of mediators: Vig et al. (2020, arXiv 2004.12265); edges by path patching
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cvi_widgets.errors import ConfigError
+from cvi_widgets.interventions.edges import Settings, edge_table, tested_by_component, tested_edges
 from cvi_widgets.interventions.engine import BUDGET, Method
 from cvi_widgets.interventions.found_circuit import Circuit, Node
-from cvi_widgets.interventions.input import factor_pairs, float_images
+from cvi_widgets.interventions.input import pair_stacks
 from cvi_widgets.interventions.mediation import Contrasts, contrasts
-from cvi_widgets.interventions.model import Images, Model, Pass
+from cvi_widgets.interventions.model import Images, Model
 from cvi_widgets.interventions.outcomes import Readout, measured_sites, readout
 from cvi_widgets.interventions.paths import Path, path_changes
+from cvi_widgets.interventions.regions import region_masks, region_means
 from cvi_widgets.interventions.sites import Site
-from cvi_widgets.metrics.statistics import bootstrap_weights, interval
 
 if TYPE_CHECKING:
     from cvi_widgets.data.protocol import FactorData
-
-GRID = 4
-"""Regions along each side of the image, unless given."""
-LEVEL = 0.95
-
-
-class _Tested(NamedTuple):
-    """Effects of some edges, shape (edge,), and the layer's threshold."""
-
-    effect: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    threshold: float
-
-
-class _Settings(NamedTuple):
-    method: Method
-    budget: int
-    draws: int
-    permutations: int
-    seed: int
 
 
 def circuit(
@@ -105,7 +84,7 @@ def circuit(
     encoder = [s for s in listed if s.side == "encoder"]
     decoder = [s for s in listed if s.side == "decoder" and s.name != "decoder.output"]
     stacks = pair_stacks(model, data, factors, pairs, seed)
-    settings = _Settings(method, budget, draws, permutations, seed)
+    settings = Settings(method, budget, draws, permutations, seed)
     tables = []
     for factor, (base, source) in stacks.items():
         into_mu = _half(model, base, source, factor, encoder, mu, settings)
@@ -117,64 +96,6 @@ def circuit(
     return Circuit(edges, layers, masks, n_pairs=min(len(b) for b, _ in stacks.values()), seed=seed)
 
 
-def pair_stacks(
-    model: Model,
-    data: FactorData | Mapping[str, tuple[Images, Images]],
-    factors: Sequence[str] | None,
-    pairs: int,
-    seed: int,
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Base and source images by factor.
-
-    Raises
-    ------
-    ConfigError
-        When a factor has no pairs.
-    """
-    if isinstance(data, Mapping):
-        names = tuple(data) if factors is None else tuple(factors)
-        missing = [f for f in names if f not in data]
-        if missing or not names:
-            raise ConfigError(f"factor {missing[0] if missing else None!r} has no pairs; given are {', '.join(data)}.")
-        return {f: (model.images(data[f][0]), model.images(data[f][1])) for f in names}
-    chosen = factor_pairs(data, factors, pairs, seed)
-    return {
-        f: (model.images(float_images(data, p.base)), model.images(float_images(data, p.source)))
-        for f, p in chosen.items()
-    }
-
-
-def region_masks(model: Model, regions: ArrayLike | None) -> NDArray[np.bool_]:
-    """Regions of the image as masks (region, y, x), checked; a grid where none are given."""
-    _, height, width = model.image_shape
-    if regions is None:
-        rows = (np.arange(height) * GRID // height)[:, None]
-        columns = (np.arange(width) * GRID // width)[None]
-        number = rows * GRID + columns
-        return np.asarray(number == np.unique(number)[:, None, None])
-    masks = np.asarray(regions)
-    if masks.dtype != np.bool_ or masks.shape[1:] != (height, width) or not masks.any(axis=(1, 2)).all():
-        raise ConfigError(
-            f"regions are {masks.dtype} of shape {masks.shape}; "
-            f"they must be bool (region, {height}, {width}), none empty."
-        )
-    return masks
-
-
-class region_means:  # noqa: N801 - a function that remembers its regions
-    """Mean brightness of each region, (n, region), of a pass."""
-
-    def __init__(self, masks: NDArray[np.bool_]) -> None:
-        flat = torch.from_numpy(masks.reshape(len(masks), -1).astype(np.float32))
-        self.weights = (flat / flat.sum(1, keepdim=True)).T
-        self.__name__ = "region means"
-
-    def __call__(self, ran: Pass) -> Tensor:
-        assert ran.image is not None
-        grey = ran.image.mean(1).flatten(1)
-        return grey @ self.weights.to(grey)
-
-
 def _half(
     model: Model,
     base: Tensor,
@@ -182,7 +103,7 @@ def _half(
     factor: str,
     layers: Sequence[Site],
     outcome: Readout,
-    settings: _Settings,
+    settings: Settings,
     latents: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Edges of one factor up to mu, or, given the latents it moves, from there to the picture."""
@@ -194,11 +115,11 @@ def _half(
     for at, site in enumerate(layers):
         plan = [(site, [[u] for u in range(site.n_units)])]
         found = contrasts(model, base, source, plan, outcome, settings.method, settings.budget)
-        through = _tested(found.indirect, found.total, settings)
+        through = tested_edges(found.indirect, found.total, settings)
         kept = np.flatnonzero(np.abs(through.effect) > through.threshold).tolist()
         targets: list[Node] = [(site.name, u) for u in range(site.n_units)]
         if before[0] is None:
-            rows.append(_table(factor, [("factor", factor)] * len(targets), targets, through))
+            rows.append(edge_table(factor, [("factor", factor)] * len(targets), targets, through))
         elif before[1] and kept:
             rows.append(_paths(model, base, source, factor, before[0], before[1], site, kept, outcome, settings))
         before = (site, kept)
@@ -220,14 +141,14 @@ def _paths(
     receiver: Site,
     receivers: Sequence[int],
     outcome: Readout,
-    settings: _Settings,
+    settings: Settings,
 ) -> pd.DataFrame:
     path = Path(sender, [[u] for u in senders], receiver, [[u] for u in receivers])
     found = path_changes(model, base, source, path, outcome, settings.method, settings.budget)
     n, s, r, k = found.components.shape
-    tested = _tested(found.components.reshape(n, s * r, k), found.total, settings)
+    tested = tested_edges(found.components.reshape(n, s * r, k), found.total, settings)
     ends = [((sender.name, u), (receiver.name, v)) for u in senders for v in receivers]
-    return _table(factor, [a for a, _ in ends], [b for _, b in ends], tested)
+    return edge_table(factor, [a for a, _ in ends], [b for _, b in ends], tested)
 
 
 def _into_outcome(
@@ -237,12 +158,12 @@ def _into_outcome(
     name: str,
     found: Contrasts,
     outcome: Readout,
-    settings: _Settings,
+    settings: Settings,
 ) -> pd.DataFrame:
     """From the units of the last layer to each component of the outcome: a latent, or a region."""
-    tested = _tested_by_component(found.indirect[:, list(kept)], found.total, settings)
+    tested = tested_by_component(found.indirect[:, list(kept)], found.total, settings)
     ends: list[tuple[Node, Node]] = [((site.name, u), (name, k)) for u in kept for k in range(len(outcome.labels))]
-    return _table(factor, [a for a, _ in ends], [b for _, b in ends], tested)
+    return edge_table(factor, [a for a, _ in ends], [b for _, b in ends], tested)
 
 
 def _without_layers(
@@ -252,71 +173,14 @@ def _without_layers(
     factor: str,
     before: tuple[Site | None, list[int]],
     outcome: Readout,
-    settings: _Settings,
+    settings: Settings,
 ) -> pd.DataFrame:
     site, units = before
     mu = model.site("latent.mu")
     plan = [(mu, [[u] for u in range(mu.n_units)])]
     found = contrasts(model, base, source, plan, outcome, settings.method, settings.budget)
     if site is None:
-        tested = _tested(found.indirect, found.total, settings)
+        tested = tested_edges(found.indirect, found.total, settings)
         targets: list[Node] = [(mu.name, u) for u in range(mu.n_units)]
-        return _table(factor, [("factor", factor)] * len(targets), targets, tested)
+        return edge_table(factor, [("factor", factor)] * len(targets), targets, tested)
     return _into_outcome(factor, mu, units, "image", found, outcome, settings)
-
-
-def _tested(change: NDArray[np.float32], total: NDArray[np.float32], settings: _Settings) -> _Tested:
-    """Shares of edges whose change has all components of the outcome.
-
-    Parameters
-    ----------
-    change : (pair, edge, component)
-    total : (pair, component)
-    """
-    n, edges, _ = change.shape
-    inner = np.einsum("iek,ik->ie", change, total, dtype=np.float64)
-    flat = np.moveaxis(change, 1, 2).reshape(-1, edges)
-    null = np.stack([total[order].reshape(-1) @ flat for order in _orders(n, settings)])
-    return _judged(inner, total, null, settings)
-
-
-def _tested_by_component(change: NDArray[np.float32], total: NDArray[np.float32], settings: _Settings) -> _Tested:
-    """Shares of edges that each end in one component: edge (e, k) in the order of a flattened (edge, component)."""
-    n, edges, k = change.shape
-    inner = (change.astype(np.float64) * total[:, None]).reshape(n, edges * k)
-    null = np.stack([np.einsum("iek,ik->ek", change, total[order]).reshape(-1) for order in _orders(n, settings)])
-    return _judged(inner, total, null, settings)
-
-
-def _judged(
-    inner: NDArray[np.float64], total: NDArray[np.float32], null: NDArray[np.floating], settings: _Settings
-) -> _Tested:
-    square = (total.astype(np.float64) ** 2).sum(1)
-    whole = square.sum()
-    if not inner.shape[1] or whole <= 1e-8 * len(square):
-        nothing = np.zeros(inner.shape[1])
-        return _Tested(nothing, nothing, nothing, np.inf)
-    weights = bootstrap_weights(len(square), settings.draws, settings.seed).astype(np.float64)
-    low, high = interval((weights @ inner) / (weights @ square)[:, None], LEVEL)
-    largest = np.abs(null / whole).max(axis=1)
-    return _Tested(inner.sum(0) / whole, low, high, float(np.quantile(largest, LEVEL)))
-
-
-def _orders(n: int, settings: _Settings) -> list[NDArray[np.int64]]:
-    rng = np.random.default_rng([settings.seed, 7])
-    return [rng.permutation(n) for _ in range(settings.permutations)]
-
-
-def _table(factor: str, sources: Sequence[Node], targets: Sequence[Node], tested: _Tested) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "factor": factor,
-            "source": pd.Series(list(sources), dtype=object),
-            "target": pd.Series(list(targets), dtype=object),
-            "effect": tested.effect,
-            "low": tested.low,
-            "high": tested.high,
-            "threshold": tested.threshold,
-            "kept": np.abs(tested.effect) > tested.threshold,
-        }
-    )

@@ -18,11 +18,13 @@ from torch import Tensor
 
 from cvi_widgets.errors import SiteError
 from cvi_widgets.interventions import effects
-from cvi_widgets.interventions.circuits import LEVEL, pair_stacks, region_means
+from cvi_widgets.interventions.edges import LEVEL
 from cvi_widgets.interventions.engine import BUDGET, Traced, read, traced
 from cvi_widgets.interventions.found_circuit import Circuit, held
+from cvi_widgets.interventions.input import pair_stacks
 from cvi_widgets.interventions.model import Images, Model
 from cvi_widgets.interventions.outcomes import Readout, readout
+from cvi_widgets.interventions.regions import region_means
 from cvi_widgets.interventions.trace import Change
 from cvi_widgets.metrics.statistics import bootstrap_weights, interval
 

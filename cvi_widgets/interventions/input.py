@@ -12,11 +12,12 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.interventions import effects
 from cvi_widgets.interventions.engine import batches
-from cvi_widgets.interventions.model import Model
+from cvi_widgets.interventions.model import Images, Model
 from cvi_widgets.interventions.outcomes import measured_sites, readout
 from cvi_widgets.interventions.sites import Site
 from cvi_widgets.names import unknown
@@ -43,6 +44,33 @@ def factor_pairs(data: FactorData, factors: Sequence[str] | None, pairs: int, se
         if factor not in names:
             raise ConfigError(unknown("factor", factor, names))
     return {f: data.pairs(f, pairs, np.random.default_rng([seed, names.index(f)])) for f in chosen}
+
+
+def pair_stacks(
+    model: Model,
+    data: FactorData | Mapping[str, tuple[Images, Images]],
+    factors: Sequence[str] | None,
+    pairs: int,
+    seed: int,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Base and source images by factor.
+
+    Raises
+    ------
+    ConfigError
+        When a factor has no pairs.
+    """
+    if isinstance(data, Mapping):
+        names = tuple(data) if factors is None else tuple(factors)
+        missing = [f for f in names if f not in data]
+        if missing or not names:
+            raise ConfigError(f"factor {missing[0] if missing else None!r} has no pairs; given are {', '.join(data)}.")
+        return {f: (model.images(data[f][0]), model.images(data[f][1])) for f in names}
+    chosen = factor_pairs(data, factors, pairs, seed)
+    return {
+        f: (model.images(float_images(data, p.base)), model.images(float_images(data, p.source)))
+        for f, p in chosen.items()
+    }
 
 
 def intervene_input(

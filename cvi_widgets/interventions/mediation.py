@@ -20,7 +20,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from cvi_widgets.errors import ConfigError
 from cvi_widgets.interventions import effects
 from cvi_widgets.interventions.engine import (
     BUDGET,
@@ -32,7 +31,7 @@ from cvi_widgets.interventions.engine import (
     traced,
     unit_groups,
 )
-from cvi_widgets.interventions.input import factor_pairs, float_images
+from cvi_widgets.interventions.input import pair_stacks
 from cvi_widgets.interventions.model import Images, Model
 from cvi_widgets.interventions.outcomes import Outcome, Readout, measured_sites, readout
 from cvi_widgets.interventions.patching import Plan, decodes, share, unit_changes
@@ -130,15 +129,7 @@ def mediate(
         effect with the pairs' total effects permuted (two-sided; NaN where a component of the outcome is not one
         number), `mediated_q` the same after Benjamini-Hochberg over the whole map.
     """
-    if isinstance(data, Mapping):
-        names = tuple(data) if factors is None else tuple(factors)
-        missing = [f for f in names if f not in data]
-        if missing or not names:
-            raise ConfigError(f"factor {missing[0] if missing else None!r} has no pairs; given are {', '.join(data)}.")
-        stacks = {f: data[f] for f in names}
-    else:
-        chosen = factor_pairs(data, factors, pairs, seed)
-        stacks = {f: (float_images(data, p.base), float_images(data, p.source)) for f, p in chosen.items()}
+    stacks = pair_stacks(model, data, factors, pairs, seed)
     y = readout(model, outcome)
     plan = [(site, unit_groups(site, units)) for site in measured_sites(model, sites, y)]
     by_factor = []

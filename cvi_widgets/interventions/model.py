@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from cvi_widgets.errors import ConfigError, DataError, SiteError
-from cvi_widgets.interventions import adapters
+from cvi_widgets.interventions.halves import CONTINUOUS, Halves, device_of
 from cvi_widgets.interventions.hooks import Edit, attached, edited, evaluating
 from cvi_widgets.interventions.sites import OUTPUT_SITE, Encoded, Site, SiteMap, discover
 from cvi_widgets.interventions.values import CODE_SITE, FOR_CODES, Intervention, numbered
@@ -23,7 +23,6 @@ Images = np.ndarray[Any, Any] | Tensor
 Hooks = Iterable["tuple[str, Edit] | Intervention"]
 NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
 AFTER_MU = ("latent.code", "latent.z")
-_CONTINUOUS = "this model's code is continuous; a discrete one is wrapped with quantise= and lookup=."
 BATCH = 64
 """Examples per forward pass: larger batches are slower on a CPU, where their buffers are faulted in anew each pass."""
 
@@ -60,27 +59,20 @@ class Model:
     def __init__(
         self,
         module: nn.Module,
-        encode: Callable[[Tensor], object],
-        decode: Callable[[Tensor], object],
-        image_shape: tuple[int, int, int],
-        quantise: Callable[[Tensor], object] | None = None,
-        lookup: Callable[[Tensor], object] | None = None,
+        halves: Halves,
         n_codes: int | None = None,
     ) -> None:
-        self.device = _device(module)
+        self.device = device_of(module)
         self.module = module
-        self.image_shape = image_shape
-        self._encode_own = encode
-        self._decode_own = decode
-        self._quantise_own = quantise
-        self._lookup_own = lookup
+        self.image_shape = halves.image_shape
+        self._halves = halves
         self.through: dict[str, list[Edit]] = {}
         self._active = 0
         self._n_codes = n_codes
-        probe = torch.rand((2, *image_shape), generator=torch.Generator().manual_seed(0)).to(self.device)
+        probe = torch.rand((2, *halves.image_shape), generator=torch.Generator().manual_seed(0)).to(self.device)
         with self.running():
-            middle = None if quantise is None else (self.quantise, self.lookup)
-            self.site_map: SiteMap = discover(module, self._encoded, self._decoded, probe, middle)
+            middle = (halves.quantise, halves.lookup) if halves.discrete else None
+            self.site_map: SiteMap = discover(module, halves.encode, halves.decode, probe, middle)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -95,7 +87,7 @@ class Model:
     @property
     def discrete(self) -> bool:
         """Whether the code is made of entries of codebooks."""
-        return self._quantise_own is not None
+        return self._halves.discrete
 
     @property
     def n_codes(self) -> int | None:
@@ -107,7 +99,7 @@ class Model:
             When the model's code is not discrete.
         """
         if not self.discrete:
-            raise ConfigError(_CONTINUOUS)
+            raise ConfigError(CONTINUOUS)
         return self._n_codes
 
     def sites(self) -> pd.DataFrame:
@@ -165,28 +157,13 @@ class Model:
         Raises
         ------
         ConfigError
-            When the model's code is not discrete, or quantise returns something else.
+            When the model's code is not discrete.
         """
-        if self._quantise_own is None:
-            raise ConfigError(_CONTINUOUS)
-        code = self._quantise_own(mu)
-        if not isinstance(code, Tensor) or code.dtype != torch.int64 or code.ndim not in (3, 4) or len(code) != len(mu):
-            got = f"{code.dtype} {tuple(code.shape)}" if isinstance(code, Tensor) else type(code).__name__
-            raise ConfigError(
-                f"quantise returned {got}; "
-                "it must return torch.int64 of shape (n, codebook, y, x) or (n, codebook, cell)."
-            )
-        return code
+        return self._halves.quantise(mu)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """What enters the decoder for integer codes (n, codebook, ...); hooks are not consulted."""
-        if self._lookup_own is None:
-            raise ConfigError(_CONTINUOUS)
-        z = self._lookup_own(codes)
-        if not isinstance(z, Tensor) or not z.is_floating_point() or len(z) != len(codes):
-            got = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
-            raise ConfigError(f"lookup returned {got}; it must return floats of shape (n, latent, ...).")
-        return z
+        return self._halves.lookup(codes)
 
     def run_with_hooks(self, x: Images, hooks: Hooks) -> Pass:
         """One pass over all of `x` with `hooks` in place.
@@ -292,28 +269,8 @@ class Model:
 
     # The private calls below assume eval mode and images that are checked.
 
-    def _encoded(self, x: Tensor) -> Encoded:
-        result = self._encode_own(x)
-        found = adapters.posterior(result)
-        if found is None or len(found[0]) != len(x) or (found[1] is not None and found[0].shape != found[1].shape):
-            raise ConfigError(
-                "encode must return mu and logvar, each of shape (n, latent, ...), as a tuple or as attributes of "
-                f"these names; it returned {adapters.described(result)}."
-            )
-        return Encoded(*found)
-
-    def _decoded(self, z: Tensor) -> Tensor:
-        result = self._decode_own(z)
-        image = adapters.image(result)
-        if image is None or tuple(image.shape[1:]) != self.image_shape:
-            raise ConfigError(
-                f"decode returned {adapters.described(result)}; "
-                f"it must return images of shape (n, *{self.image_shape})."
-            )
-        return image
-
     def _encoded_through(self, x: Tensor) -> Encoded:
-        encoded = self._encoded(x)
+        encoded = self._halves.encode(x)
         logvar = None if encoded.logvar is None else self._at("latent.logvar", encoded.logvar)
         return Encoded(self._at("latent.mu", encoded.mu), logvar)
 
@@ -328,11 +285,11 @@ class Model:
 
     def _decoded_through(self, z: Tensor) -> tuple[Tensor, Tensor]:
         code = self._at("latent.z", z)
-        return code, self._at(OUTPUT_SITE, self._decoded(code))
+        return code, self._at(OUTPUT_SITE, self._halves.decode(code))
 
     def _checked(self, value: Images, name: str) -> Tensor:
         if name not in self.site_map.sites:
-            raise ConfigError(_CONTINUOUS)
+            raise ConfigError(CONTINUOUS)
         site, given = self.site_map[name], torch.as_tensor(value)
         if tuple(given.shape[1:]) != site.shape or not len(given):
             wanted = ", ".join(map(str, site.shape))
@@ -382,24 +339,6 @@ class Model:
     def _batches(self, n: int) -> list[slice]:
         size = n if self._active else BATCH
         return [slice(k, k + size) for k in range(0, n, size)]
-
-
-def _device(module: nn.Module) -> torch.device:
-    """Where the weights are; refuses weights that cannot be measured."""
-    for name, weight in (*module.named_parameters(), *module.named_buffers()):
-        if nn.parameter.is_lazy(weight):
-            raise ConfigError(f"weight {name} has no shape yet: run the module once on images before wrapping it.")
-        if weight.is_floating_point() and weight.dtype != torch.float32:
-            raise ConfigError(
-                f"weight {name} of the module is {weight.dtype}; measuring needs float32, so call .float() first."
-            )
-    devices = sorted({str(w.device) for w in (*module.parameters(), *module.buffers())})
-    if len(devices) > 1 or "meta" in devices:
-        raise ConfigError(
-            f"the module's weights are on {' and '.join(devices)}; "
-            "measuring needs them on one device, so call .to() first."
-        )
-    return torch.device(devices[0] if devices else "cpu")
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Any:

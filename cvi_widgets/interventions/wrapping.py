@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.interventions import adapters
+from cvi_widgets.interventions.halves import Halves
 from cvi_widgets.interventions.model import Model
 
 
@@ -62,25 +63,19 @@ def wrap(
     middle = (known.quantise, known.lookup) if encode is None and decode is None else (None, None)
     if quantise is not None and lookup is not None:
         middle = (_callable(module, "quantise", quantise), _callable(module, "lookup", lookup))
-    return Model(
-        module,
-        known.encode
-        if encode is None and known.encode
-        else _callable(module, "encode", encode or _half(module, "encode")),
-        known.decode
-        if decode is None and known.decode
-        else _callable(module, "decode", decode or _half(module, "decode")),
-        (channel, y, x),
-        *middle,
-        n_codes=n_codes or known.n_codes or adapters.codes_of(module),
+    own = (
+        known.encode if encode is None and known.encode else _callable(module, "encode", encode),
+        known.decode if decode is None and known.decode else _callable(module, "decode", decode),
     )
+    return Model(module, Halves(*own, (channel, y, x), *middle), n_codes or known.n_codes or adapters.codes_of(module))
 
 
-def _half(module: nn.Module, name: str) -> str:
-    return f"{name}r" if not hasattr(module, name) and hasattr(module, f"{name}r") else name
-
-
-def _callable(module: nn.Module, what: str, given: str | Callable[[Tensor], object]) -> Callable[[Tensor], object]:
+def _callable(
+    module: nn.Module, what: str, given: str | Callable[[Tensor], object] | None
+) -> Callable[[Tensor], object]:
+    if given is None:
+        # `encoder` stands in where there is no `encode`.
+        given = f"{what}r" if not hasattr(module, what) and hasattr(module, f"{what}r") else what
     found = getattr(module, given, None) if isinstance(given, str) else given
     if not callable(found):
         raise ConfigError(f"{what}={given!r} is no method of {type(module).__name__}; pass {what}=<name or callable>.")

@@ -10,9 +10,10 @@ import torch
 import cvi_widgets as cvi
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.interventions import wrap
-from cvi_widgets.interventions.circuits import circuit, region_masks, region_means
+from cvi_widgets.interventions.circuits import circuit
 from cvi_widgets.interventions.found_circuit import Circuit
 from cvi_widgets.interventions.motifs import motifs, score
+from cvi_widgets.interventions.regions import region_masks, region_means
 from cvi_widgets.results import read_group, write_group
 
 KINDS = ["dedicated", "shared", "redundant", "gated", "mixed"]

@@ -10,6 +10,7 @@ from torch import nn
 
 from cvi_widgets.errors import ConfigError, DataError, SiteError
 from cvi_widgets.interventions import Intervention, wrap
+from cvi_widgets.interventions.halves import Halves
 
 
 def hook_count(module: nn.Module) -> int:
@@ -254,7 +255,7 @@ def test_an_error_in_the_module_leaves_everything_as_it_was(conv_vae, images, er
 
 def wrap_without_probe(model, module):
     """The same model, its halves looked up anew."""
-    model._encode_own, model._decode_own = module.encode, module.decode
+    model._halves = Halves(module.encode, module.decode, model.image_shape)
     return model
 
 
