@@ -34,7 +34,8 @@ from cvi_widgets.errors import DataError
 SIDE = 64
 IMAGE_SHAPE = (3, SIDE, SIDE)
 _READERS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error)
-_BROKEN = (*_READERS, ValueError, TypeError, EOFError, OSError, KeyError, RuntimeError)
+BROKEN = (*_READERS, ValueError, TypeError, EOFError, OSError, KeyError, RuntimeError)
+"""What readers raise on a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def reading(path: Path, file: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         cause = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise refused(path, file, f"it cannot be read, so it is truncated or corrupt ({cause})") from error
 

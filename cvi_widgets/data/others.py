@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvi_widgets.data import mpi3d, shapes3d
+from cvi_widgets.data import cars3d, mpi3d, shapes3d
 from cvi_widgets.data.grid import FactorGrid
 from cvi_widgets.data.official import IMAGE_SHAPE, Source
 from cvi_widgets.data.protocol import FactorData
@@ -75,6 +75,14 @@ def _entries() -> list[Entry]:
                 f"The MPI3D authors' own images, from {source.page}.",
             )
             for name, source in mpi3d.SOURCES.items()
+        ),
+        Entry(
+            cars3d.SOURCE,
+            cars3d.load,
+            cars3d.GRID,
+            len(cars3d.GRID),
+            cars3d.LICENCE,
+            f"The Cars3D authors' own images, from {cars3d.SOURCE.url}, reduced from 128x128 to 64x64.",
         ),
     ]
 
