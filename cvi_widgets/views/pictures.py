@@ -75,8 +75,14 @@ def traversal_grid(dataset: xr.Dataset, shown: int = 0) -> hv.RGB:
     )
 
 
+_PAGE = 860
+"""Width of a plot on a page, in screen pixels."""
+
+
 def _picture(pixels: NDArray[np.uint8], title: str, **more: Any) -> hv.RGB:
     height, width = pixels.shape[:2]
     look = {"xaxis": None, "yaxis": None, **more}
     element = hv.RGB(pixels, bounds=(0, 0, width, height))
-    return element.opts(**options(max(160, min(700, height)), title=title, **look))
+    # A plot takes the width it is given; its height is what keeps pixels about square on a page.
+    axes = 60 if look["xaxis"] else 30
+    return element.opts(**options(max(120, min(760, round(_PAGE * height / width) + axes)), title=title, **look))
