@@ -27,6 +27,7 @@ DatasetName = Literal[
     "mpi3d-real",
     "mpi3d-real-complex",
     "cars3d",
+    "smallnorb",
 ]
 PresetName = Literal["smoke", "demo", "paper"]
 

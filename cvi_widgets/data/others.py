@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvi_widgets.data import cars3d, mpi3d, shapes3d
+from cvi_widgets.data import cars3d, mpi3d, shapes3d, smallnorb
 from cvi_widgets.data.grid import FactorGrid
 from cvi_widgets.data.official import IMAGE_SHAPE, Source
 from cvi_widgets.data.protocol import FactorData
@@ -83,6 +83,15 @@ def _entries() -> list[Entry]:
             len(cars3d.GRID),
             cars3d.LICENCE,
             f"The Cars3D authors' own images, from {cars3d.SOURCE.url}, reduced from 128x128 to 64x64.",
+        ),
+        Entry(
+            smallnorb.SOURCES["training", "dat"],
+            smallnorb.load,
+            smallnorb.GRID,
+            len(smallnorb.GRID),
+            smallnorb.LICENCE,
+            "The SmallNORB authors' own images, six files side by side, first camera, reduced from 96x96 to 64x64.",
+            smallnorb.IMAGE_SHAPE,
         ),
     ]
 
