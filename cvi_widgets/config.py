@@ -10,12 +10,42 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from cvi_widgets.errors import ConfigError
+from cvi_widgets.model_config import (
+    MODELS,
+    AnnealedVAEConfig,
+    BetaTCVAEConfig,
+    BetaVAEConfig,
+    DIPVAEConfig,
+    FactorVAEConfig,
+    ModelConfig,
+    Section,
+    VAEConfig,
+)
 from cvi_widgets.names import nearest, unknown
+
+__all__ = [
+    "MODELS",
+    "PRESETS",
+    "AnnealedVAEConfig",
+    "BetaTCVAEConfig",
+    "BetaVAEConfig",
+    "DIPVAEConfig",
+    "DataConfig",
+    "DatasetName",
+    "FactorVAEConfig",
+    "InterventionConfig",
+    "ModelConfig",
+    "PresetName",
+    "RunConfig",
+    "TrainingConfig",
+    "VAEConfig",
+    "setting_names",
+]
 
 DatasetName = Literal[
     "dsprites",
@@ -32,11 +62,7 @@ DatasetName = Literal[
 PresetName = Literal["smoke", "demo", "paper"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images; `data_path` points at the authors' file, `scm` chooses the causal model of `scm-dsprites`."""
 
     dataset: DatasetName = "dsprites"
@@ -44,30 +70,7 @@ class DataConfig(_Section):
     scm: Literal["linear", "nonlinear"] = "linear"
 
 
-class _ModelSection(_Section):
-    network: Literal["paper", "dlib", "slim"] = "paper"
-    latents: int = Field(10, ge=1, le=512)
-    reconstruction: Literal["bernoulli", "gaussian"] = "bernoulli"
-
-
-class VAEConfig(_ModelSection):
-    """The variational autoencoder: reconstruction + KL (Kingma & Welling 2014)."""
-
-    model: Literal["vae"] = "vae"
-
-
-class BetaVAEConfig(_ModelSection):
-    """reconstruction + beta * KL (Higgins et al. 2017); the published study uses beta = 4."""
-
-    model: Literal["beta_vae"] = "beta_vae"
-    beta: float = Field(4.0, ge=0)
-
-
-ModelConfig = Annotated[VAEConfig | BetaVAEConfig, Field(discriminator="model")]
-MODELS: Mapping[str, type[_ModelSection]] = {"vae": VAEConfig, "beta_vae": BetaVAEConfig}
-
-
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """The budget ends training: `images` seen, or `seconds` of training if that comes first."""
 
     images: int = Field(19_200_000, ge=1)
@@ -84,7 +87,7 @@ class TrainingConfig(_Section):
     checkpoint_seconds: float = Field(10.0, gt=0)
 
 
-class InterventionConfig(_Section):
+class InterventionConfig(Section):
     """How many examples and pairs each kind of intervention uses."""
 
     examples: int = Field(256, ge=2, description="held-out images for latent interventions")
@@ -137,7 +140,7 @@ PRESETS: Mapping[PresetName, Mapping[str, object]] = {
 }
 """What each preset sets differently from the defaults, which are those of disentanglement_lib's study."""
 
-_SECTIONS: Mapping[str, type[_Section]] = {
+_SECTIONS: Mapping[str, type[Section]] = {
     "data": DataConfig,
     "training": TrainingConfig,
     "intervention": InterventionConfig,
@@ -146,7 +149,7 @@ _TOP = ("preset", "seed", "study", "threads", "device")
 _NOT_HASHED = {"study", "threads", "device", "data_path", "checkpoint_seconds"}
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that decides one run; equal configurations have equal `run_id`."""
 
     preset: PresetName = "demo"
@@ -210,7 +213,7 @@ class RunConfig(_Section):
     @property
     def run_id(self) -> str:
         """Readable and stable: data, model, the model's own weights, seed, and 8 hex digits of the hash."""
-        weight = "".join(f"-{k[0]}{v:g}" for k, v in self._own_model_settings().items() if isinstance(v, int | float))
+        weight = "".join(f"-{name[0]}{getattr(self.model, name):g}" for name in self.model.in_run_id)
         return f"{self.data.dataset}-{self.model.model}{weight}-s{self.seed}-{self.hashed[:8]}"
 
     def flat(self) -> dict[str, Any]:
@@ -221,10 +224,6 @@ class RunConfig(_Section):
         for section in nested:
             out.update(dump[section])
         return out
-
-    def _own_model_settings(self) -> dict[str, Any]:
-        own = set(type(self.model).model_fields) - set(_ModelSection.model_fields) - {"model"}
-        return {k: getattr(self.model, k) for k in sorted(own)}
 
 
 def setting_names(model: str | None = None) -> list[str]:

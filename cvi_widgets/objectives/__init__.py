@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+from cvi_widgets.objectives.annealed_vae import annealed_vae
+from cvi_widgets.objectives.beta_tc_vae import Decomposition, beta_tc_vae, decompose, stratified_log_weights
 from cvi_widgets.objectives.beta_vae import Terms, beta_vae
+from cvi_widgets.objectives.dip_vae import code_covariance, dip_vae
+from cvi_widgets.objectives.factor_vae import discriminator_loss, factor_vae, permute_dims, total_correlation
 from cvi_widgets.objectives.terms import RECONSTRUCTIONS, bernoulli_nats, gaussian_nats, kl_standard_normal
 
-__all__ = ["RECONSTRUCTIONS", "Terms", "bernoulli_nats", "beta_vae", "gaussian_nats", "kl_standard_normal"]
+__all__ = [
+    "RECONSTRUCTIONS",
+    "Decomposition",
+    "Terms",
+    "annealed_vae",
+    "bernoulli_nats",
+    "beta_tc_vae",
+    "beta_vae",
+    "code_covariance",
+    "decompose",
+    "dip_vae",
+    "discriminator_loss",
+    "factor_vae",
+    "gaussian_nats",
+    "kl_standard_normal",
+    "permute_dims",
+    "stratified_log_weights",
+    "total_correlation",
+]

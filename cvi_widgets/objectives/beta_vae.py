@@ -6,6 +6,8 @@ number of entries, as some libraries do, changes beta by a factor of hundreds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -14,12 +16,16 @@ from cvi_widgets.objectives.terms import RECONSTRUCTIONS, kl_standard_normal
 
 
 class Terms(NamedTuple):
-    """Loss terms in nats, means over the batch: three scalars and the KL of each latent, shape (latent,)."""
+    """Loss terms in nats, means over the batch: three scalars and the KL of each latent, shape (latent,).
+
+    `extras` are the scalars that only this objective has, by name.
+    """
 
     loss: Tensor
     reconstruction: Tensor
     kl: Tensor
     kl_latent: Tensor
+    extras: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def beta_vae(

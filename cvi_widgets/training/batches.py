@@ -18,13 +18,17 @@ Fetch = Callable[[Index], Tensor]
 """Indices of images -> float32 images (n, channel, y, x) on the device."""
 
 _ORDER_STREAM = 0x0DE2
+SECOND_STREAM = 0x0DE3
+"""The order of a second batch, independent of the first."""
+
 _RESIDENT_CHUNK = 16_384
 
 
 class Order:
-    """An endless sequence of the training indices: every epoch is a permutation drawn from (seed, epoch)."""
+    """An endless sequence of the training indices: every epoch is a permutation drawn from (stream, seed, epoch)."""
 
-    def __init__(self, train: Index, seed: int) -> None:
+    def __init__(self, train: Index, seed: int, stream: int = _ORDER_STREAM) -> None:
+        self._stream = stream
         self._train = train
         self._seed = seed
         self._epoch = -1
@@ -42,7 +46,7 @@ class Order:
 
     def _of(self, epoch: int) -> Index:
         if epoch != self._epoch:
-            rng = np.random.default_rng([_ORDER_STREAM, self._seed, epoch])
+            rng = np.random.default_rng([self._stream, self._seed, epoch])
             self._permuted, self._epoch = rng.permutation(self._train), epoch
         return self._permuted
 

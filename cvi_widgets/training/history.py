@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,11 +26,15 @@ class Schedule(NamedTuple):
 
 
 class Recorder:
-    """Accumulates loss terms, weighted by images, and closes a row whenever another 1/200 of the budget is done."""
+    """Accumulates loss terms, weighted by images, and closes a row whenever another 1/200 of the budget is done.
 
-    def __init__(self, total: int, latents: int) -> None:
+    `extras` names the scalars that only this objective has.
+    """
+
+    def __init__(self, total: int, latents: int, extras: Sequence[str] = ()) -> None:
         self._total = total
-        self._width = len(SCALARS) + latents + len(Schedule._fields)
+        self._latents, self._extras = latents, tuple(extras)
+        self._width = len(SCALARS) + latents + len(self._extras) + len(Schedule._fields)
         self._rows: list[list[float]] = []
         self._sum = torch.zeros(self._width, dtype=torch.float64)
         self._count = 0
@@ -41,7 +45,8 @@ class Recorder:
         """Add the terms of a batch of `n` images, after which `seen` images and `steps` updates are done."""
         scalars = torch.stack([terms.loss, terms.reconstruction, terms.kl]).detach().double().cpu()
         latents = terms.kl_latent.detach().double().cpu()
-        self._sum += n * torch.cat([scalars, latents, torch.tensor(schedule, dtype=torch.float64)])
+        extras = [terms.extras[name].detach().double().cpu().reshape(1) for name in self._extras]
+        self._sum += n * torch.cat([scalars, latents, *extras, torch.tensor(schedule, dtype=torch.float64)])
         self._count += n
         keep = 1 - 1 / _EMA_STEPS
         self._ema = keep * self._ema + (1 - keep) * scalars
@@ -76,12 +81,14 @@ class Recorder:
     def dataset(self) -> xr.Dataset:
         """The curve: dims step and latent; coords step (updates) and images (seen)."""
         rows = np.array(self._rows, dtype=np.float64).reshape(-1, 2 + self._width)
-        latents = self._width - len(SCALARS) - len(Schedule._fields)
+        latents = self._latents
         values: dict[str, tuple[tuple[str, ...], NDArray[np.float64], dict[str, str]]] = {}
         for i, name in enumerate(SCALARS):
             values[name] = (("step",), rows[:, 2 + i], _attrs(_LONG[name], "nats"))
         first = 2 + len(SCALARS)
         values["kl_latent"] = (("step", "latent"), rows[:, first : first + latents], _attrs("KL per latent", "nats"))
+        for i, name in enumerate(self._extras):
+            values[name] = (("step",), rows[:, first + latents + i], _attrs(*_EXTRAS[name]))
         values["kl_weight"] = (("step",), rows[:, -2], _attrs("weight of the KL", "1"))
         values["learning_rate"] = (("step",), rows[:, -1], _attrs("learning rate", "1"))
         coords = {
@@ -93,9 +100,18 @@ class Recorder:
 
 
 _LONG = {
-    "loss": "loss (reconstruction + weight x KL)",
+    "loss": "loss (reconstruction + weight x KL + any penalties)",
     "reconstruction": "reconstruction, sampled z",
     "kl": "KL to the prior, all latents",
+}
+_EXTRAS = {
+    "mutual_information": ("mutual information of image and code", "nats"),
+    "total_correlation": ("total correlation of the latents", "nats"),
+    "dimension_kl": ("KL of each latent's marginal, summed", "nats"),
+    "squared_covariances": ("squared covariances of the codes, summed", "1"),
+    "squared_variance_errors": ("squared differences of the codes' variances from 1, summed", "1"),
+    "capacity": ("nats that the KL is drawn to", "nats"),
+    "discriminator_loss": ("cross-entropy of telling codes from permuted codes", "nats"),
 }
 
 

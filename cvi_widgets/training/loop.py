@@ -15,19 +15,22 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from cvi_widgets.config import RunConfig
+from cvi_widgets.config import FactorVAEConfig, RunConfig
 from cvi_widgets.data.protocol import FactorData, Index, Split
 from cvi_widgets.errors import DataError, DivergenceError
 from cvi_widgets.models import GaussianVAE, Output
-from cvi_widgets.objectives import Terms, beta_vae
+from cvi_widgets.objectives import Terms
 from cvi_widgets.training import schedule, state
-from cvi_widgets.training.batches import Order, fetcher
+from cvi_widgets.training.adversary import Adversary
+from cvi_widgets.training.batches import SECOND_STREAM, Fetch, Order, fetcher
 from cvi_widgets.training.hardware import keep_large_buffers, resolve_device, use_threads
 from cvi_widgets.training.history import Recorder, Schedule
 from cvi_widgets.training.interrupt import held_interrupt
+from cvi_widgets.training.objective import objective
 from cvi_widgets.training.progress import Listener, Progress, Pulse
 
 _NOISE_STREAM = 0x4E01
+_ADVERSARY_STREAM = 0x4E02
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def train(
     model
         From `models.build`; moved to the configured device.
     config
-        Read are `training` (budget, schedules), `model` (the KL's weight, the reconstruction), seed, threads, device.
+        Read are `training` (budget, schedules), `model` (the objective and its weights), seed, threads, device.
     data, split
         Images by index, and the indices to learn from.
     folder
@@ -87,39 +90,50 @@ def train(
     keep_large_buffers()
     device = resolve_device(config)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Training(model, config, data, split.train, folder / "checkpoint", Pulse(progress)).run(device)
+    return _Training(model, config, data, split.train, folder / "checkpoint", Pulse(progress), device).run()
 
 
 class _Training:
     def __init__(
-        self, model: GaussianVAE, config: RunConfig, data: FactorData, train: Index, folder: Path, pulse: Pulse
+        self,
+        model: GaussianVAE,
+        config: RunConfig,
+        data: FactorData,
+        train: Index,
+        folder: Path,
+        pulse: Pulse,
+        device: torch.device,
     ) -> None:
         self.config, self.settings, self.folder, self.pulse = config, config.training, folder, pulse
-        self.data, self.train_index = data, train
-        self.order = Order(train, config.seed)
-        self.beta = float(getattr(config.model, "beta", 1.0))
+        self.data, self.train_index, self.device = data, train, device
+        self.order, self.second = Order(train, config.seed), Order(train, config.seed, SECOND_STREAM)
+        adversary = None
+        if isinstance(config.model, FactorVAEConfig):
+            adversary = Adversary(config.model, _seed(config.seed, _ADVERSARY_STREAM), device)
+        self.objective = objective(config, len(train), adversary.judge if adversary else None)
         self.identity = {"config": config.hashed, "data": data.name, "training images": _digest(train)}
         self.state = state.State(
             model,
             torch.optim.Adam(model.parameters(), lr=self.settings.learning_rate, fused=True),
             torch.Generator().manual_seed(_seed(config.seed)),
-            Recorder(self.settings.images, config.model.latents),
+            Recorder(self.settings.images, config.model.latents, self.objective.extras),
+            adversary,
         )
 
-    def run(self, device: torch.device) -> TrainingResult:
+    def run(self) -> TrainingResult:
         state.restore(self.state, self.folder, self.identity)
         if not self.state.stopped:
-            fetch = fetcher(self.data, self.train_index, device)
+            fetch = fetcher(self.data, self.train_index, self.device)
             with held_interrupt() as interrupted:
-                self._loop(fetch, device, interrupted)
+                self._loop(fetch, interrupted)
         return self._result()
 
-    def _loop(self, fetch: Callable[[Index], Tensor], device: torch.device, interrupted: Callable[[], bool]) -> None:
+    def _loop(self, fetch: Fetch, interrupted: Callable[[], bool]) -> None:
         now, settings = self.state, self.settings
         before, started, first = now.seconds, time.monotonic(), now.images
         saved = started
         while not now.stopped:
-            self._step(fetch, device)
+            self._step(fetch)
             clock = time.monotonic()
             now.seconds = before + clock - started
             speed = (now.images - first) / max(clock - started, 1e-9)
@@ -137,28 +151,44 @@ class _Training:
                 self._save()
                 saved = time.monotonic()
 
-    def _step(self, fetch: Callable[[Index], Tensor], device: torch.device) -> None:
+    def _step(self, fetch: Fetch) -> None:
         now, settings = self.state, self.settings
         n = min(settings.batch_size, settings.images - now.images)
-        planned = Schedule(
-            schedule.kl_weight(settings, now.images, self.beta), schedule.learning_rate(settings, now.images)
-        )
-        x = fetch(self.order.take(now.images, n)).contiguous(memory_format=torch.channels_last)
-        noise = torch.randn(n, now.model.latents, generator=now.noise).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        planned = Schedule(self.objective.kl_weight(now.images), schedule.learning_rate(settings, now.images))
+        x = _batch(fetch, self.order, now.images, n)
+        noise = self._noise(n)
+        with self._autocast():
             out: Output = now.model(x, noise)
-        kind = self.config.model.reconstruction
-        mu, logvar = out.posterior
-        terms = beta_vae(out.logits, mu, logvar, x, beta=planned.kl_weight, reconstruction=kind)
+        terms = self.objective.terms(out, x, now.images)
         self._guard(terms)
         now.optimiser.zero_grad(set_to_none=True)
         terms.loss.backward()  # type: ignore[no-untyped-call]
         for group in now.optimiser.param_groups:
             group["lr"] = planned.learning_rate
         now.optimiser.step()
+        if now.adversary:
+            loss = self._contest(now.adversary, out.z, _batch(fetch, self.second, now.images, n))
+            terms = terms._replace(extras={**terms.extras, "discriminator_loss": loss})
         now.images += n
         now.steps += 1
         now.recorder.add(terms, planned, n, now.images, now.steps)
+
+    def _contest(self, adversary: Adversary, z: Tensor, x: Tensor) -> Tensor:
+        """The discriminator's step (Kim & Mnih 2018, algorithm 2): the permuted codes are those of a second batch."""
+        model = self.state.model
+        noise, order = self._noise(len(x)), self._noise(len(x)).argsort(0)
+        with torch.no_grad(), self._autocast():
+            other = model.sample(model.encode(x), noise)
+        loss = adversary.learn(z, other, order)
+        if not math.isfinite(loss.item()):
+            raise self._diverged(f"the discriminator_loss term is {loss.item()}")
+        return loss
+
+    def _noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.state.model.latents, generator=self.state.noise).to(self.device)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
     def _budget(self) -> str:
         if self.state.images >= self.settings.images:
@@ -183,7 +213,8 @@ class _Training:
 
     def _save(self) -> None:
         # A finite loss can still leave weights that are not; such a state must not replace the last good one.
-        for name, parameter in self.state.model.named_parameters():
+        rival = self.state.adversary.network.named_parameters(prefix="discriminator") if self.state.adversary else ()
+        for name, parameter in (*self.state.model.named_parameters(), *rival):
             if not torch.isfinite(parameter).all():
                 raise self._diverged(f"weight {name!r} is not finite")
         state.save(self.state, self.folder, self.identity)
@@ -214,5 +245,9 @@ def _digest(index: Index) -> str:
     return hashlib.sha256(np.ascontiguousarray(index, dtype=np.int64).tobytes()).hexdigest()[:16]
 
 
-def _seed(seed: int) -> int:
-    return int(np.random.SeedSequence([_NOISE_STREAM, seed]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _batch(fetch: Fetch, order: Order, seen: int, n: int) -> Tensor:
+    return fetch(order.take(seen, n)).contiguous(memory_format=torch.channels_last)
+
+
+def _seed(seed: int, stream: int = _NOISE_STREAM) -> int:
+    return int(np.random.SeedSequence([stream, seed]).generate_state(1, np.uint64)[0] >> np.uint64(1))

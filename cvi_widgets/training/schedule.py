@@ -1,4 +1,4 @@
-"""How the learning rate and the KL weight change with the number of images seen."""
+"""How the learning rate, the KL weight and the capacity change with the number of images seen."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def learning_rate(config: TrainingConfig, seen: int) -> float:
 def kl_weight(config: TrainingConfig, seen: int, beta: float) -> float:
     """Rises linearly from zero to `beta` over the first `kl_warmup` images (Bowman et al. 2016)."""
     return beta * min(1.0, seen / config.kl_warmup) if config.kl_warmup else beta
+
+
+def capacity(config: TrainingConfig, seen: int, nats: float, share: float) -> float:
+    """Rises linearly from zero to `nats` over the first `share` of the image budget (Burgess et al. 2018)."""
+    growth = share * config.images
+    return nats * min(1.0, seen / growth) if growth else nats

@@ -18,10 +18,11 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvi_widgets.errors import StoreError
 from cvi_widgets.models import GaussianVAE
+from cvi_widgets.training.adversary import Adversary
 from cvi_widgets.training.history import Recorder
 from cvi_widgets.training.weights import fill, write_whole
 
@@ -38,6 +39,7 @@ class State:
     optimiser: torch.optim.Adam
     noise: torch.Generator
     recorder: Recorder
+    adversary: Adversary | None = None
     steps: int = 0
     images: int = 0
     seconds: float = 0.0
@@ -91,27 +93,37 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
-    tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
-    for name, parameter in state.model.named_parameters():
-        moments = state.optimiser.state.get(parameter, {})
-        tensors |= {f"adam.{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
+    tensors: dict[str, Tensor] = {}
+    for prefix, (module, optimiser) in _players(state).items():
+        tensors |= {f"{prefix}model.{name}": t for name, t in module.state_dict().items()}
+        for name, parameter in module.named_parameters():
+            moments = optimiser.state.get(parameter, {})
+            tensors |= {f"{prefix}adam.{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
     tensors |= {f"history.{name}": t for name, t in state.recorder.tensors().items()}
     return {**tensors, "noise": state.noise.get_state()}
 
 
 def _fill_state(state: State, header: Mapping[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
-    fill(state.model, _under("model.", tensors), f"checkpoint {str(path)!r}")
-    for name, parameter in state.model.named_parameters():
-        if f"adam.step.{name}" not in tensors:
-            continue
-        # Moments take the memory layout of their parameter: the fused kernel walks both by address.
-        moments = {key: torch.zeros_like(parameter).copy_(tensors[f"adam.{key}.{name}"]) for key in _MOMENTS[1:]}
-        step = tensors[f"adam.step.{name}"].to(parameter.device)
-        state.optimiser.state[parameter] = {"step": step, **moments}
+    for prefix, (module, optimiser) in _players(state).items():
+        fill(module, _under(f"{prefix}model.", tensors), f"checkpoint {str(path)!r}")
+        for name, parameter in module.named_parameters():
+            if f"{prefix}adam.step.{name}" not in tensors:
+                continue
+            saved = {key: tensors[f"{prefix}adam.{key}.{name}"] for key in _MOMENTS}
+            # Moments take the memory layout of their parameter: the fused kernel walks both by address.
+            moments = {key: torch.zeros_like(parameter).copy_(saved[key]) for key in _MOMENTS[1:]}
+            optimiser.state[parameter] = {"step": saved["step"].to(parameter.device), **moments}
     state.recorder.load(_under("history.", tensors))
     state.noise.set_state(tensors["noise"])
     state.steps, state.images = int(header["steps"]), int(header["images"])
     state.seconds, state.stopped = float(header["seconds"]), str(header["stopped"])
+
+
+def _players(state: State) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
+    players: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {"": (state.model, state.optimiser)}
+    if state.adversary is not None:
+        players["discriminator."] = (state.adversary.network, state.adversary.optimiser)
+    return players
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

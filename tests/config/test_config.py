@@ -39,8 +39,47 @@ def test_a_bad_setting_is_named_with_what_is_allowed(settings: dict[str, object]
 
 
 def test_a_setting_of_another_model_says_whose_it_is() -> None:
-    with pytest.raises(ConfigError, match="'beta' belongs to beta_vae, not to model 'vae'"):
+    with pytest.raises(ConfigError, match="'beta' belongs to beta_vae, beta_tc_vae, not to model 'vae'"):
         RunConfig.of("dsprites", "vae", beta=4.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        ("beta_tc_vae", {"estimator": "mss"}, ["'estimator'", "'mss'", "'stratified' or 'weighted'"]),
+        ("dip_vae", {"variant": "iii"}, ["'variant'", "'iii'", "'i' or 'ii'"]),
+        ("dip_vae", {"lambda_od": -1.0}, ["'lambda_od'", "-1.0", "greater than or equal to 0"]),
+        ("annealed_vae", {"capacity_growth": 2.0}, ["'capacity_growth'", "2.0", "less than or equal to 1"]),
+        ("factor_vae", {"discriminator_layers": 0}, ["'discriminator_layers'", "0", "greater than or equal to 1"]),
+        ("factor_vae", {"discriminator_beta1": 1.0}, ["'discriminator_beta1'", "1.0", "less than 1"]),
+        ("factor_vae", {"gama": 6.4}, ["'gama'", "did you mean gamma?"]),
+    ],
+)
+def test_each_model_checks_its_own_settings(model: str, settings: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.of("dsprites", model, **settings)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "start"),
+    [
+        ("vae", "dsprites-vae-s0-"),
+        ("beta_vae", "dsprites-beta_vae-b4-s0-"),
+        ("beta_tc_vae", "dsprites-beta_tc_vae-b6-s0-"),
+        ("dip_vae", "dsprites-dip_vae-l10-l10-s0-"),
+        ("annealed_vae", "dsprites-annealed_vae-c25-g1000-s0-"),
+        ("factor_vae", "dsprites-factor_vae-g40-s0-"),
+    ],
+)
+def test_the_id_shows_the_weights_of_the_published_defaults(model: str, start: str) -> None:
+    assert RunConfig.of("dsprites", model).run_id.startswith(start)
+
+
+def test_settings_that_the_id_does_not_show_still_change_it() -> None:
+    ids = {RunConfig.of("dsprites", "factor_vae", discriminator_width=w).run_id for w in (100, 1000)}
+    assert len(ids) == 2
 
 
 @pytest.mark.parametrize(
