@@ -10,13 +10,15 @@ import pandas as pd
 
 from cvi_widgets import paths
 from cvi_widgets.config import DatasetName
-from cvi_widgets.data import dsprites, dsprites_official, others, scm_dsprites
+from cvi_widgets.data import dsprites, dsprites_official, others, scm_dsprites, shapes3d, shapes3d_like
 from cvi_widgets.data.grid_data import GridData
 from cvi_widgets.data.protocol import FactorData
 from cvi_widgets.errors import DataError
 from cvi_widgets.names import unknown
 
 SCM = Literal["linear", "nonlinear"]
+_RENDERED = {dsprites.NAME: dsprites_official.NAME, shapes3d_like.NAME: shapes3d.NAME}
+"""Data sets that read no file, and the genuine ones that do."""
 
 
 def load(name: str, *, data_path: str | Path | None = None, scm: SCM = "linear") -> FactorData:
@@ -42,10 +44,10 @@ def load(name: str, *, data_path: str | Path | None = None, scm: SCM = "linear")
         raise DataError(unknown("dataset", name, get_args(DatasetName)))
     if scm not in get_args(SCM):
         raise DataError(unknown("scm", scm, get_args(SCM)))
-    if name == dsprites.NAME and data_path is not None:
+    if name in _RENDERED and data_path is not None:
         raise DataError(
             f"data_path is {str(data_path)!r}, but dataset {name!r} is re-rendered and reads no file; "
-            f"did you mean dataset {dsprites_official.NAME}?"
+            f"did you mean dataset {_RENDERED[name]}?"
         )
     path = None if data_path is None else str(Path(data_path).expanduser().resolve())
     return _loaded(name, path, scm if name == scm_dsprites.NAME else "linear", str(paths.data_dir().resolve()))
@@ -57,6 +59,8 @@ def _loaded(name: str, data_path: str | None, scm: SCM, data_dir: str) -> Factor
         return dsprites.load()
     if name == dsprites_official.NAME:
         return dsprites_official.load(data_path)
+    if name == shapes3d_like.NAME:
+        return shapes3d_like.load()
     if name in others.ENTRIES:
         return others.ENTRIES[name].load(data_path)
     images = _loaded(dsprites.NAME if data_path is None else dsprites_official.NAME, data_path, "linear", data_dir)
@@ -89,6 +93,16 @@ def describe() -> pd.DataFrame:
             "provenance": provenance,
         }
         for name, (file, provenance) in notes.items()
+    }
+    grid = shapes3d.GRID
+    rows[shapes3d_like.NAME] = {
+        "factors": ", ".join(f"{n} {s}" for n, s in zip(grid.names, grid.sizes, strict=True)),
+        "images": len(grid),
+        "image_shape": shapes3d_like.IMAGE_SHAPE,
+        "licence": shapes3d_like.LICENCE,
+        "file": str(shapes3d_like.cache_folder()),
+        "present": shapes3d_like.cache_folder().exists(),
+        "provenance": shapes3d_like.PROVENANCE,
     }
     rows |= {name: entry.row() for name, entry in others.ENTRIES.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dataset")
