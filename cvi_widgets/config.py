@@ -51,6 +51,7 @@ DatasetName = Literal[
     "dsprites",
     "dsprites-official",
     "scm-dsprites",
+    "shapes3d-like",
     "shapes3d",
     "mpi3d-toy",
     "mpi3d-realistic",
