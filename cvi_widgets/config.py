@@ -59,6 +59,7 @@ DatasetName = Literal[
     "mpi3d-real-complex",
     "cars3d",
     "smallnorb",
+    "celeba",
 ]
 PresetName = Literal["smoke", "demo", "paper"]
 

@@ -179,10 +179,21 @@ def gridded(
     key
         Names the content, e.g. the file's hash; the cache is `<data folder>/<name>-<key>`.
     """
-    folder = paths.data_dir() / f"{name}-{key}"
-    packed = cache.opened(folder, len(grid), math.prod(shape), produce)
-    pixels = BytePixels(packed.bits.reshape(len(grid), *shape))
-    return GridData(name, grid, pixels, provenance=provenance, licence=licence, twin=packed.twin)
+    pixels, twin = packed(name, key, len(grid), produce, shape=shape)
+    return GridData(name, grid, pixels, provenance=provenance, licence=licence, twin=twin)
+
+
+def packed(
+    name: str,
+    key: str,
+    n: int,
+    produce: Callable[[NDArray[np.uint8]], None],
+    *,
+    shape: tuple[int, int, int] = IMAGE_SHAPE,
+) -> tuple[BytePixels, NDArray[np.int32]]:
+    """The `n` images of a set and, for each, the smallest index with identical pixels; parameters as in `gridded`."""
+    found = cache.opened(paths.data_dir() / f"{name}-{key}", n, math.prod(shape), produce)
+    return BytePixels(found.bits.reshape(n, *shape)), found.twin
 
 
 def counted(**sizes: int) -> FactorGrid:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvi_widgets.data import cars3d, mpi3d, shapes3d, smallnorb
+from cvi_widgets.data import cars3d, celeba, mpi3d, shapes3d, smallnorb
 from cvi_widgets.data.grid import FactorGrid
 from cvi_widgets.data.official import IMAGE_SHAPE, Source
 from cvi_widgets.data.protocol import FactorData
@@ -92,6 +92,14 @@ def _entries() -> list[Entry]:
             smallnorb.LICENCE,
             "The SmallNORB authors' own images, six files side by side, first camera, reduced from 96x96 to 64x64.",
             smallnorb.IMAGE_SHAPE,
+        ),
+        Entry(
+            celeba.SOURCE,
+            celeba.load,
+            "40 binary attributes",
+            celeba.COUNT,
+            celeba.LICENCE,
+            f"The CelebA authors' own images: a folder of {celeba.FILES}; {celeba.CROP}. {celeba.MATCHING}",
         ),
     ]
 
