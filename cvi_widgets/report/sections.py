@@ -134,7 +134,7 @@ def latents(source: Source) -> Section:
                         views.position_panel(dataset, readout),
                         f"Mean {readout.replace('_', ' ')} shift in pixels against the value each latent is set to. "
                         f"{sentences.mover(dataset, readout)}",
-                        "Where the sprite's centre goes, averaged over examples, with 95 % bands.",
+                        "Where the picture's centre of brightness goes, averaged over examples, with 95 % bands.",
                         half=True,
                     )
                 )

@@ -12,8 +12,29 @@ from cvi_widgets.report.words import count, direction, duration, listed, number,
 from cvi_widgets.views import as_uint8, sites_of
 from cvi_widgets.views.style import actives, interval
 
-_MODELS = {"vae": "VAE", "beta_vae": "\u03b2-VAE"}
-_DATA = {"dsprites": "dSprites", "dsprites-official": "dSprites", "scm-dsprites": "causally drawn dSprites"}
+_MODELS = {
+    "vae": "VAE",
+    "beta_vae": "\u03b2-VAE",
+    "beta_tc_vae": "\u03b2-TC-VAE",
+    "factor_vae": "FactorVAE",
+    "dip_vae": "DIP-VAE",
+    "annealed_vae": "annealed VAE",
+    "vq_vae": "VQ-VAE",
+}
+_DATA = {
+    "dsprites": "dSprites",
+    "dsprites-official": "dSprites",
+    "scm-dsprites": "causally drawn dSprites",
+    "shapes3d-like": "a stand-in for 3D Shapes",
+    "shapes3d": "3D Shapes",
+    "mpi3d-toy": "MPI3D, toy",
+    "mpi3d-realistic": "MPI3D, realistic",
+    "mpi3d-real": "MPI3D, real",
+    "mpi3d-real-complex": "MPI3D, complex",
+    "cars3d": "Cars3D",
+    "smallnorb": "SmallNORB",
+    "celeba": "CelebA",
+}
 _SPACE = "\u00a0"
 
 
@@ -82,7 +103,7 @@ def latents(dataset: xr.Dataset) -> str:
 
 
 def mover(dataset: xr.Dataset, readout: str) -> str:
-    """`Latent 3 moves the sprite 4.1 px [3.8, 4.4] to the right per unit.`; empty without an active latent."""
+    """`Latent 3 moves the picture's centre 4.1 px [3.8, 4.4] to the right per unit.`; empty without an active latent."""
     found = _steepest(dataset, readout)
     if found is None:
         return ""
@@ -90,7 +111,7 @@ def mover(dataset: xr.Dataset, readout: str) -> str:
     ends = (low, high) if slope >= 0 else (-high, -low)
     sure = "" if low > 0 or high < 0 else ", which may be nothing"
     return (
-        f"Raising latent {latent} by one moves the sprite {with_interval(abs(slope), *ends, 'px')} "
+        f"Raising latent {latent} by one moves the picture's centre {with_interval(abs(slope), *ends, 'px')} "
         f"{direction(readout, slope)}{sure}."
     )
 

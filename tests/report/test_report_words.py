@@ -36,7 +36,7 @@ def test_interval_of_a_move_to_the_left_is_written_positive_and_in_order(run: An
     said = sentences.mover(dataset, "centroid_x")
     assert (
         said
-        == f"Raising latent 0 by one moves the sprite {words.with_interval(-slope, -high, -low, 'px')} to the left."
+        == f"Raising latent 0 by one moves the picture's centre {words.with_interval(-slope, -high, -low, 'px')} to the left."
     )
 
 
