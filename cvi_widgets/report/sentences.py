@@ -103,7 +103,7 @@ def latents(dataset: xr.Dataset) -> str:
 
 
 def mover(dataset: xr.Dataset, readout: str) -> str:
-    """`Latent 3 moves the picture's centre 4.1 px [3.8, 4.4] to the right per unit.`; empty without an active latent."""
+    """`Raising latent 3 by one moves the picture's centre 4.1 px to the right.`; empty without an active latent."""
     found = _steepest(dataset, readout)
     if found is None:
         return ""

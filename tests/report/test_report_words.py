@@ -34,10 +34,8 @@ def test_interval_of_a_move_to_the_left_is_written_positive_and_in_order(run: An
     )
     assert slope < 0
     said = sentences.mover(dataset, "centroid_x")
-    assert (
-        said
-        == f"Raising latent 0 by one moves the picture's centre {words.with_interval(-slope, -high, -low, 'px')} to the left."
-    )
+    far = words.with_interval(-slope, -high, -low, "px")
+    assert said == f"Raising latent 0 by one moves the picture's centre {far} to the left."
 
 
 def test_a_slope_that_may_be_zero_is_said_to_be_unsure() -> None:
