@@ -145,7 +145,7 @@ def intervene_input(
     }
     return effects.described(
         xr.Dataset(variables, coords),
-        intervention="one factor of the image is changed to another value, all other factors are held",
+        intervention=_intervention(data, chosen),
         convention="delta_mu is E|mu(x~) - mu(x)| / sd(mu), sd over all base images and taken as known; "
         "response is E|a(x~) - a(x)| averaged over positions",
         interval="95 % percentile bootstrap over pairs",
@@ -153,6 +153,15 @@ def intervene_input(
         seed=seed,
         draws=draws,
     )
+
+
+def _intervention(data: FactorData, chosen: Mapping[str, Pairs]) -> str:
+    """What was done to the images; of matched pairs also how well they match."""
+    changed = "one factor of the image is changed to another value"
+    if not hasattr(data, "mismatches"):
+        return f"{changed}, all other factors are held"
+    differing = np.mean([data.mismatches(pairs, factor).mean() for factor, pairs in chosen.items()])
+    return f"{changed} by taking the image nearest in the other factors, of which {differing:.2g} differ on average"
 
 
 def float_images(data: FactorData, index: NDArray[np.int64]) -> torch.Tensor:

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from official_files import caches, noise, truncated
 from PIL import Image
+from torch import nn
 
 from cvi_widgets import data, paths
 from cvi_widgets.data import BytePixels, Pairs, celeba
 from cvi_widgets.data.attribute_data import AttributeData
 from cvi_widgets.data.pixels import find_twins
 from cvi_widgets.errors import DataError
+from cvi_widgets.interventions import intervene_input, wrap
 
 N = 30
 NAMES = [f"{i + 1:06d}.jpg" for i in range(N)]
@@ -160,6 +163,34 @@ def test_wrong_questions_are_said_in_one_sentence(call: Callable, sentence: str)
     with pytest.raises(DataError) as caught:
         call(toy([[0, 0], [1, 0]]))
     assert str(caught.value).startswith(sentence)
+
+
+class Tiny(nn.Module):
+    """The smallest VAE that can be intervened on."""
+
+    image_shape = (1, 2, 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        self.decoder = nn.Linear(2, 4)
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mu = self.encoder(x)
+        return mu, torch.zeros_like(mu)
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return self.decoder(z).view(-1, 1, 2, 2)
+
+
+def test_a_measurement_says_how_well_its_pairs_match() -> None:
+    """Of the other two attributes none differs where the grid is full, and both where only opposites exist."""
+    said = {}
+    for kind, rows in (("full", [list(r) for r in itertools.product((0, 1), repeat=3)]), ("far", [[0] * 3, [1] * 3])):
+        found = intervene_input(wrap(Tiny()), toy(rows), ["a1"], pairs=4, draws=100)
+        said[kind] = found.attrs["intervention"]
+    start = "one factor of the image is changed to another value by taking the image nearest in the other factors, "
+    assert said == {k: f"{start}of which {n} differ on average" for k, n in (("full", 0), ("far", 2))}
 
 
 def test_several_images_can_have_the_same_attributes() -> None:
