@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cvi_widgets.data.attribute_data import AttributeData
 from cvi_widgets.data.catalogue import describe, load
 from cvi_widgets.data.causal_data import CausalData
 from cvi_widgets.data.effects import effect, linear_effect
@@ -14,6 +15,7 @@ from cvi_widgets.data.scm import Additive, Linear, Mechanism, StructuralModel, U
 
 __all__ = [
     "Additive",
+    "AttributeData",
     "BytePixels",
     "CausalData",
     "FactorData",

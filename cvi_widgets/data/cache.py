@@ -1,8 +1,8 @@
 """Packed images on disk: written aside and renamed whole, checked whenever they are opened.
 
 A cache is a folder of `images.npy` (uint8, one row of packed bits per image), `twins.npy` (int32, see `find_twins`) and
-`manifest.json` (sizes and CRC-32 of both). Reading 377 MB for the checksum takes 0.2 s and finds a truncated or damaged
-file, which is then written again.
+`manifest.json` (sizes and CRC-32 of both). Reading 377 MB for the checksum takes 0.2 s, 5.9 GB that the system
+still holds in memory 2.4 s, and finds a truncated or damaged file, which is then written again.
 """
 
 from __future__ import annotations

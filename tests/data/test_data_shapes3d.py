@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,7 +14,7 @@ from official_files import caches, keeps_the_protocol, noise, small_grid, trunca
 
 from cvi_widgets import data, paths
 from cvi_widgets.data import official, others, shapes3d
-from cvi_widgets.errors import DataError
+from cvi_widgets.errors import DataError, StoreError
 
 SMALL = small_grid(shapes3d.GRID, scale=3)
 N = len(SMALL)
@@ -121,6 +122,19 @@ def test_truncated_and_foreign_files_are_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none.h5' is not a file; dataset 'shapes3d' needs the path of 3dshapes.h5"):
         shapes3d.load(tmp_path / "none.h5")
     assert caches() == []
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "3dshapes.h5", images=noise(N, 64, 64, 3), labels=labels())
+    needed = N * 3 * 64 * 64
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    with pytest.raises(StoreError, match=r"could not take the images \(No space left on device\); 1 MB are needed"):
+        shapes3d.load(path)
+    assert caches() == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed))
+    assert len(shapes3d.load(path)) == N
 
 
 def test_a_download_is_taken_only_with_the_right_hash(tmp_path: Path) -> None:
