@@ -25,6 +25,7 @@ from cvi_widgets.model_config import (
     ModelConfig,
     Section,
     VAEConfig,
+    VQVAEConfig,
 )
 from cvi_widgets.names import nearest, unknown
 
@@ -44,6 +45,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "VAEConfig",
+    "VQVAEConfig",
     "setting_names",
 ]
 

@@ -89,8 +89,24 @@ class FactorVAEConfig(ModelSection):
     discriminator_beta2: float = Field(0.9, ge=0, lt=1)
 
 
+class VQVAEConfig(ModelSection):
+    """reconstruction + commitment, with a discrete code (van den Oord et al. 2017)."""
+
+    in_run_id = ("codes",)
+
+    model: Literal["vq_vae"] = "vq_vae"
+    latents: int = Field(64, ge=1, le=512, description="numbers per entry of the codebook")
+    codes: int = Field(512, ge=2, le=65_536, description="entries of the codebook")
+    commitment: float = Field(0.25, ge=0, description="weight of drawing the encoder to its codes")
+    codebook: Literal["ema", "loss"] = Field("ema", description="codes follow by moving averages or by a loss")
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    restart_below: float = Field(
+        0.01, ge=0, description="vectors per batch, averaged, under which a code starts anew; 0 for never"
+    )
+
+
 ModelConfig = Annotated[
-    VAEConfig | BetaVAEConfig | BetaTCVAEConfig | DIPVAEConfig | AnnealedVAEConfig | FactorVAEConfig,
+    VAEConfig | BetaVAEConfig | BetaTCVAEConfig | DIPVAEConfig | AnnealedVAEConfig | FactorVAEConfig | VQVAEConfig,
     Field(discriminator="model"),
 ]
 MODELS: Mapping[str, type[ModelSection]] = {
@@ -100,4 +116,5 @@ MODELS: Mapping[str, type[ModelSection]] = {
     "dip_vae": DIPVAEConfig,
     "annealed_vae": AnnealedVAEConfig,
     "factor_vae": FactorVAEConfig,
+    "vq_vae": VQVAEConfig,
 }

@@ -77,7 +77,7 @@ class Run:
         return self.data.split(self.config.training.test_images, self.config.seed)
 
     @cached_property
-    def network(self) -> models.GaussianVAE:
+    def network(self) -> models.GaussianVAE | models.VQVAE:
         """The trained network as a plain torch module, in eval mode on the CPU."""
         network = models.build(self.config.model, self.data.image_shape)
         training.load_weights(network, self.files.weights)
@@ -87,6 +87,8 @@ class Run:
     @cached_property
     def model(self) -> interventions.Model:
         """The trained network with sites, caches and interventions."""
+        if isinstance(self.network, models.VQVAE):
+            return interventions.wrap(self.network, quantise="quantise", lookup="lookup")
         return interventions.wrap(self.network)
 
     @property

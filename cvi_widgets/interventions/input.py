@@ -177,11 +177,17 @@ def _responses(
     for b in batches(len(pairs.base)):
         base = model.values(float_images(data, pairs.base[b]), wanted)
         source = model.values(float_images(data, pairs.source[b]), wanted)
-        mus.append(base["latent.mu"])
-        changes.append(source["latent.mu"] - base["latent.mu"])
+        # Of a map, a latent is a channel: its mean over positions.
+        mu, moved = (_channels(v["latent.mu"]) for v in (base, source))
+        mus.append(mu)
+        changes.append(moved - mu)
         responses.append(torch.cat([_per_unit(base, source, s) for s in sites], dim=1))
-    mu, change, response = (torch.cat(parts).float().cpu().numpy() for parts in (mus, changes, responses))
-    return mu, change, response
+    found, change, response = (torch.cat(parts).float().cpu().numpy() for parts in (mus, changes, responses))
+    return found, change, response
+
+
+def _channels(mu: torch.Tensor) -> torch.Tensor:
+    return mu.flatten(2).mean(2) if mu.ndim > 2 else mu
 
 
 def _per_unit(base: Mapping[str, torch.Tensor], source: Mapping[str, torch.Tensor], site: Site) -> torch.Tensor:

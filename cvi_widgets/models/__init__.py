@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cvi_widgets.config import ModelConfig
+from cvi_widgets.config import ModelConfig, VQVAEConfig
 from cvi_widgets.errors import ConfigError
 from cvi_widgets.models import dlib, paper, slim
 from cvi_widgets.models.vae import GaussianVAE, ImageShape, Networks, Output, Posterior
+from cvi_widgets.models.vq_vae import VQVAE, VQOutput
 
-__all__ = ["NETWORKS", "GaussianVAE", "ImageShape", "Networks", "Output", "Posterior", "build"]
+__all__ = [
+    "NETWORKS",
+    "VQVAE",
+    "GaussianVAE",
+    "ImageShape",
+    "Networks",
+    "Output",
+    "Posterior",
+    "VQOutput",
+    "build",
+]
 
 NETWORKS: Mapping[str, Callable[[int, ImageShape], Networks]] = {
     "paper": paper.networks,
@@ -25,7 +36,7 @@ CHANNELS = (1, 3)
 SIDES = (32, 64)
 
 
-def build(config: ModelConfig, image_shape: ImageShape) -> GaussianVAE:
+def build(config: ModelConfig, image_shape: ImageShape) -> GaussianVAE | VQVAE:
     """A freshly initialised model for images of `image_shape` (channel, y, x).
 
     Initial weights are PyTorch's defaults, drawn from its global generator: the same `torch.manual_seed` before gives
@@ -42,4 +53,7 @@ def build(config: ModelConfig, image_shape: ImageShape) -> GaussianVAE:
             f"image_shape {tuple(image_shape)} does not fit network {config.network!r}; "
             "(channel, y, x) must be 1 or 3 channels and 32x32 or 64x64 pixels."
         )
-    return GaussianVAE(NETWORKS[config.network](config.latents, image_shape), config.latents, image_shape)
+    networks = NETWORKS[config.network](config.latents, image_shape)
+    if isinstance(config, VQVAEConfig):
+        return VQVAE(networks, config.latents, config.codes, image_shape, trained=config.codebook == "loss")
+    return GaussianVAE(networks, config.latents, image_shape)

@@ -132,7 +132,11 @@ class Source:
         codes, model = self.own_codes(n), getattr(self.run, "model", None)
         if model is None or not codes.size:
             return None
-        decoded = model.decode(np.asarray(codes, dtype=np.float32))
+        if getattr(model, "discrete", False):
+            # What is stored of a map of codes is its mean over cells, which cannot be decoded.
+            decoded = model.decode_mu(model.encode(self.run.data.images(self.shown(n), "float32")).mu)
+        else:
+            decoded = model.decode(np.asarray(codes, dtype=np.float32))
         return np.asarray(decoded.detach().cpu().numpy() if hasattr(decoded, "detach") else decoded)
 
 

@@ -111,6 +111,8 @@ _EXTRAS = {
     "squared_covariances": ("squared covariances of the codes, summed", "1"),
     "squared_variance_errors": ("squared differences of the codes' variances from 1, summed", "1"),
     "capacity": ("nats that the KL is drawn to", "nats"),
+    "commitment_distance": ("squared distance of what enters the quantiser to its code", "1"),
+    "perplexity": ("exp of the entropy of the codes of a batch", "codes"),
     "discriminator_loss": ("cross-entropy of telling codes from permuted codes", "nats"),
 }
 

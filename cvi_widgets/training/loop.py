@@ -15,12 +15,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from cvi_widgets.config import FactorVAEConfig, RunConfig
+from cvi_widgets.config import FactorVAEConfig, RunConfig, VQVAEConfig
 from cvi_widgets.data.protocol import FactorData, Index, Split
 from cvi_widgets.errors import DataError, DivergenceError
-from cvi_widgets.models import GaussianVAE, Output
+from cvi_widgets.models import VQVAE, GaussianVAE
 from cvi_widgets.objectives import Terms
-from cvi_widgets.training import schedule, state
+from cvi_widgets.training import codebook, schedule, state
 from cvi_widgets.training.adversary import Adversary
 from cvi_widgets.training.batches import SECOND_STREAM, Fetch, Order, fetcher
 from cvi_widgets.training.hardware import keep_large_buffers, resolve_device, use_threads
@@ -45,7 +45,7 @@ class TrainingResult:
 
 
 def train(
-    model: GaussianVAE,
+    model: GaussianVAE | VQVAE,
     config: RunConfig,
     data: FactorData,
     split: Split,
@@ -96,7 +96,7 @@ def train(
 class _Training:
     def __init__(
         self,
-        model: GaussianVAE,
+        model: GaussianVAE | VQVAE,
         config: RunConfig,
         data: FactorData,
         train: Index,
@@ -156,9 +156,8 @@ class _Training:
         n = min(settings.batch_size, settings.images - now.images)
         planned = Schedule(self.objective.kl_weight(now.images), schedule.learning_rate(settings, now.images))
         x = _batch(fetch, self.order, now.images, n)
-        noise = self._noise(n)
         with self._autocast():
-            out: Output = now.model(x, noise)
+            out = now.model(x) if isinstance(now.model, VQVAE) else now.model(x, self._noise(n))
         terms = self.objective.terms(out, x, now.images)
         self._guard(terms)
         now.optimiser.zero_grad(set_to_none=True)
@@ -166,16 +165,17 @@ class _Training:
         for group in now.optimiser.param_groups:
             group["lr"] = planned.learning_rate
         now.optimiser.step()
-        if now.adversary:
-            loss = self._contest(now.adversary, out.z, _batch(fetch, self.second, now.images, n))
+        if isinstance(now.model, VQVAE) and isinstance(self.config.model, VQVAEConfig):
+            codebook.learn(now.model, out, self.config.model, now.noise)
+        if now.adversary and isinstance(now.model, GaussianVAE):
+            loss = self._contest(now.model, now.adversary, out.z, _batch(fetch, self.second, now.images, n))
             terms = terms._replace(extras={**terms.extras, "discriminator_loss": loss})
         now.images += n
         now.steps += 1
         now.recorder.add(terms, planned, n, now.images, now.steps)
 
-    def _contest(self, adversary: Adversary, z: Tensor, x: Tensor) -> Tensor:
+    def _contest(self, model: GaussianVAE, adversary: Adversary, z: Tensor, x: Tensor) -> Tensor:
         """The discriminator's step (Kim & Mnih 2018, algorithm 2): the permuted codes are those of a second batch."""
-        model = self.state.model
         noise, order = self._noise(len(x)), self._noise(len(x)).argsort(0)
         with torch.no_grad(), self._autocast():
             other = model.sample(model.encode(x), noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -14,9 +14,10 @@ from cvi_widgets.config import (
     DIPVAEConfig,
     FactorVAEConfig,
     RunConfig,
+    VQVAEConfig,
 )
-from cvi_widgets.models import Output
-from cvi_widgets.objectives import Terms, annealed_vae, beta_tc_vae, beta_vae, dip_vae, factor_vae
+from cvi_widgets.models import Output, VQOutput
+from cvi_widgets.objectives import Terms, annealed_vae, beta_tc_vae, beta_vae, dip_vae, factor_vae, vq_vae
 from cvi_widgets.training import schedule
 
 Judge = Callable[[Tensor], Tensor]
@@ -26,7 +27,7 @@ Judge = Callable[[Tensor], Tensor]
 class Objective(NamedTuple):
     """Loss terms of a batch, and the KL's weight, after `seen` images; `extras` are the names of the terms' extras."""
 
-    terms: Callable[[Output, Tensor, int], Terms]
+    terms: Callable[[Any, Tensor, int], Terms]
     kl_weight: Callable[[int], float]
     extras: tuple[str, ...] = ()
 
@@ -99,6 +100,21 @@ def objective(config: RunConfig, images: int, judge: Judge | None = None) -> Obj
             )
 
         return Objective(factor_terms, rising, ("total_correlation", "discriminator_loss"))
+
+    if isinstance(model, VQVAEConfig):
+        vq = model
+
+        def vq_terms(out: VQOutput, x: Tensor, seen: int) -> Terms:
+            return vq_vae(
+                *out,
+                x,
+                n_codes=vq.codes,
+                commitment=vq.commitment,
+                trained=vq.codebook == "loss",
+                reconstruction=kind,
+            )
+
+        return Objective(vq_terms, lambda seen: 0.0, ("commitment_distance", "perplexity"))
 
     beta = model.beta if isinstance(model, BetaVAEConfig) else 1.0
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cvi_widgets.errors import StoreError
-from cvi_widgets.models import GaussianVAE
+from cvi_widgets.models import VQVAE, GaussianVAE
 from cvi_widgets.training.adversary import Adversary
 from cvi_widgets.training.history import Recorder
 from cvi_widgets.training.weights import fill, write_whole
@@ -35,7 +35,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 class State:
     """A training in progress; `steps`, `images` and `seconds` count over all sittings."""
 
-    model: GaussianVAE
+    model: GaussianVAE | VQVAE
     optimiser: torch.optim.Adam
     noise: torch.Generator
     recorder: Recorder

@@ -52,6 +52,8 @@ def test_a_setting_of_another_model_says_whose_it_is() -> None:
         ("annealed_vae", {"capacity_growth": 2.0}, ["'capacity_growth'", "2.0", "less than or equal to 1"]),
         ("factor_vae", {"discriminator_layers": 0}, ["'discriminator_layers'", "0", "greater than or equal to 1"]),
         ("factor_vae", {"discriminator_beta1": 1.0}, ["'discriminator_beta1'", "1.0", "less than 1"]),
+        ("vq_vae", {"codes": 1}, ["'codes'", "1", "greater than or equal to 2"]),
+        ("vq_vae", {"codebook": "adam"}, ["'codebook'", "'adam'", "'ema' or 'loss'"]),
         ("factor_vae", {"gama": 6.4}, ["'gama'", "did you mean gamma?"]),
     ],
 )
@@ -71,6 +73,7 @@ def test_each_model_checks_its_own_settings(model: str, settings: dict[str, obje
         ("dip_vae", "dsprites-dip_vae-l10-l10-s0-"),
         ("annealed_vae", "dsprites-annealed_vae-c25-g1000-s0-"),
         ("factor_vae", "dsprites-factor_vae-g40-s0-"),
+        ("vq_vae", "dsprites-vq_vae-c512-s0-"),
     ],
 )
 def test_the_id_shows_the_weights_of_the_published_defaults(model: str, start: str) -> None:

@@ -14,6 +14,7 @@ import torch
 import toy_squares
 import xarray as xr
 
+from cvi_widgets import training
 from cvi_widgets.config import RunConfig, TrainingConfig
 from cvi_widgets.errors import DivergenceError
 from cvi_widgets.models.discriminator import discriminator
@@ -28,6 +29,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "dip_vae": {},
     "annealed_vae": {"gamma": 5.0, "capacity": 6.0},
     "factor_vae": SMALL,
+    "vq_vae": {"network": "slim", "latents": 8, "codes": 32, "ema_decay": 0.9, "restart_below": 0.1},
 }
 
 
@@ -42,6 +44,8 @@ def in_loss(model: str, curve: xr.Dataset) -> xr.DataArray:
     weight, kl = curve.kl_weight, curve.kl
     if model == "annealed_vae":
         return curve.reconstruction + 5.0 * abs(kl - curve.capacity)
+    if model == "vq_vae":
+        return curve.reconstruction + 0.25 * curve.commitment_distance
     penalty = {
         "vae": lambda: 0 * kl,
         "beta_tc_vae": lambda: 5 * curve.total_correlation,
@@ -176,6 +180,51 @@ def test_a_training_of_two_players_that_is_stopped_goes_on_with_the_same_bits(tm
     rival = [name for name in first if name.startswith("discriminator.")]
     assert len(rival) == 4 * 2 * 3  # weights, three numbers of Adam's, of three layers' weight and bias
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("codebook", ["ema", "loss"])
+def test_a_codebook_goes_on_with_the_same_bits(tmp_path: Path, codebook: str) -> None:
+    config = settings("vq_vae", images=128, codebook=codebook, restart_below=0.5)
+    model, straight = toy_squares.run(tmp_path / "straight", config)
+    begun: list[Progress] = []
+
+    def press(progress: Progress) -> None:
+        begun.append(progress)
+        if len(begun) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        toy_squares.run(tmp_path / "cut", config, press)
+    again, resumed = toy_squares.run(tmp_path / "cut", config)
+    fresh = toy_squares.fresh(config).state_dict()
+    assert {"codebook", "usage", "total"} <= set(fresh)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+        assert not torch.equal(fresh[name], tensor), name
+    np.testing.assert_array_equal(resumed.history.loss, straight.history.loss)
+
+
+def test_codes_that_start_anew_are_used_more(tmp_path: Path) -> None:
+    found = []
+    for below in (0.0, 0.1):
+        config = settings("vq_vae", images=1_600, restart_below=below, checkpoint_seconds=3600.0)
+        found.append(float(toy_squares.run(tmp_path / str(below), config)[1].history.perplexity[-20:].mean()))
+    assert found[1] > 1.2 * found[0] >= 1.2
+    assert found[1] <= 32
+
+
+def test_held_out_figures_of_a_discrete_model_are_those_of_its_codes() -> None:
+    config, data = settings("vq_vae"), toy_squares.Squares()
+    model = toy_squares.fresh(config)
+    found = training.evaluate(model, data, np.arange(5), batch_size=2)
+    x = torch.from_numpy(data.images(np.arange(5), "float32"))
+    with torch.no_grad():
+        out = model(x)
+        nats = torch.nn.functional.binary_cross_entropy_with_logits(out.logits, x, reduction="none").sum((1, 2, 3))
+    np.testing.assert_allclose(found.reconstruction, nats, rtol=1e-5)
+    np.testing.assert_array_equal(found.reconstruction_at_mean, found.reconstruction)
+    np.testing.assert_allclose(found.mu, out.z.mean((2, 3)), atol=1e-6)
+    np.testing.assert_allclose(found.kl.sum(1), 16 * np.log(32), rtol=1e-5)
 
 
 def test_a_diverging_discriminator_is_named(tmp_path: Path) -> None:
