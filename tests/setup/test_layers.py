@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "cvi_widgets"
 LAYERS = (
-    ("errors", "names", "paths", "config"),
+    ("errors", "names", "paths", "config", "model_config"),
     ("results", "objectives", "models", "data", "metrics"),
     ("views", "training", "interventions"),
     ("report",),
