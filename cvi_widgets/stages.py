@@ -131,6 +131,9 @@ def intervene_stage(run: Run, *, progress: bool = True) -> Run:
             run.model, run.data, pairs=settings.mediation_pairs, seed=seed, draws=draws
         ),
     }
+    if run.model.discrete:
+        # One coordinate before the quantiser mostly snaps back; what the code itself does is measured beside it.
+        steps["effects/code"] = lambda: interventions.intervene_code(run.model, images, seed=seed, draws=draws)
     run.note(stage="interventions", total=len(steps) + 2, images=0, images_per_second=0.0)
     for done, (group, step) in enumerate(steps.items()):
         _say(run, progress, f"{group.removeprefix('effects/')} interventions", done)
