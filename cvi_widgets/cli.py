@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from cvi_widgets.config import RunConfig, setting_names
+from cvi_widgets.config import MODELS, RunConfig, setting_names
 from cvi_widgets.errors import ConfigError, CviError
 
 app = typer.Typer(help="Ask causal questions of variational autoencoders.", no_args_is_help=True, add_completion=False)
@@ -41,7 +41,7 @@ def main() -> None:
 def run(
     context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="data set, see `cvi data`")] = "dsprites",
-    model: Annotated[str, typer.Argument(help="model: vae or beta_vae")] = "beta_vae",
+    model: Annotated[str, typer.Argument(help="model: " + ", ".join(MODELS))] = "beta_vae",
     again: Annotated[bool, typer.Option("--again", help="delete a finished or interrupted run first")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bars")] = False,
 ) -> None:
@@ -175,7 +175,6 @@ def data() -> None:
 @app.command()
 def settings(model: Annotated[str | None, typer.Argument(help="only this model's")] = None) -> None:
     """List the settings of a run with their defaults."""
-    from cvi_widgets.config import MODELS
     from cvi_widgets.names import unknown
 
     if model and model not in MODELS:
