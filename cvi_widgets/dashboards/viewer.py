@@ -59,6 +59,11 @@ def dashboard(run: RunLike) -> pn.viewable.Viewable:
 
 def scrubber(run: RunLike) -> pn.viewable.Viewable:
     """Sliders for every latent of a held-out image; untouched, edited and difference follow each move."""
+    if getattr(run.model, "discrete", False):
+        return _message(
+            "This model's code is discrete: a slider would move what the quantiser snaps back. "
+            "What exchanging codes does is stored in /effects/code."
+        )
     posterior = run.results["posterior"].to_dataset()
     index = run.results["observations"].to_dataset()["index"].values[:EXAMPLES]
     codes = posterior["mu"].transpose("example", "latent").values[: len(index)].astype(np.float32)

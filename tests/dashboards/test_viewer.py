@@ -38,6 +38,13 @@ def test_pictures_are_the_models_own(run: Any) -> None:
     assert "z0 edited" in view.select(pn.pane.HTML)[-1].object
 
 
+def test_a_discrete_code_has_no_sliders_and_says_why(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(run.model), "discrete", True, raising=False)
+    view = scrubber(run)
+    assert not view.select(pn.widgets.FloatSlider)
+    assert "/effects/code" in view.object
+
+
 def test_reset_and_example_bring_the_sliders_back(run: Any) -> None:
     view = scrubber(run)
     sliders = view.select(pn.widgets.FloatSlider)
