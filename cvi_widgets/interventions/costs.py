@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from cvi_widgets.interventions.engine import (
-    _TRACES,
     BUDGET,
+    TRACES,
     Groups,
     Method,
     Units,
@@ -104,7 +104,7 @@ def plan(
         rows.append((site.name, used, len(groups), math.ceil(batches) * runs, seconds * batches))
     table = pd.DataFrame(rows, columns=["site", "method", "units", "runs", "seconds"]).set_index("site")
     total = float(table["seconds"].sum()) + recording * batches
-    return CostPlan(table, n, size, 2 * n, _TRACES * run_base.n_bytes, total)
+    return CostPlan(table, n, size, 2 * n, TRACES * run_base.n_bytes, total)
 
 
 def _timed(

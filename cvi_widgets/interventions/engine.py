@@ -30,7 +30,7 @@ Units = str | int | Sequence[int] | Sequence[Sequence[int]]
 Groups = list[list[int]]
 BUDGET = 2**30
 """Bytes that the traces of one batch of pairs and the re-runs on them may take, unless told otherwise."""
-_TRACES = 4
+TRACES = 4
 """Base and source are kept, and a re-run makes at most as much again of either."""
 
 
@@ -68,10 +68,10 @@ def pairs_per_batch(model: Model, decode: bool, budget: int = BUDGET) -> int:
     """
     probe = torch.zeros((2, *model.image_shape), device=model.device)
     each = record(model, probe, decode=decode).n_bytes / 2
-    fitting = int(budget / (each * _TRACES))
+    fitting = int(budget / (each * TRACES))
     if fitting < 1:
         raise ConfigError(
-            f"setting 'budget' is {budget} bytes: one pair of this model needs {int(each * _TRACES):,} bytes."
+            f"setting 'budget' is {budget} bytes: one pair of this model needs {int(each * TRACES):,} bytes."
         )
     return min(BATCH, fitting)
 

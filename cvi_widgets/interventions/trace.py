@@ -11,7 +11,6 @@ used.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -239,11 +238,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.values[number] = tensor
             self._sharing.setdefault(tensor.untyped_storage().data_ptr(), []).append(number)
         return self._numbers[id(tensor)]
-
-
-def repeated(trace: Trace) -> Counter[str]:
-    """How often each operation occurs, by name: for messages and tests."""
-    return Counter(str(op.func) for op in trace.ops)
 
 
 def _mapped(value: Any, function: Callable[[Any], Any], kind: type = Ref) -> Any:
