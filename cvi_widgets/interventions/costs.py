@@ -123,7 +123,7 @@ def _timed(
 
     def seconds_of(some: Groups) -> float:
         begun = time.perf_counter()
-        unit_changes(model, base, images, source, [(site, some)], outcome, method, before, total)
+        unit_changes(model, base, images, source.value, [(site, some)], outcome, method, before, total)
         return time.perf_counter() - begun
 
     step = max(1, len(groups) // _SAMPLED)

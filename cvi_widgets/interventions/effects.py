@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from cvi_widgets.interventions.sites import Site
+from cvi_widgets.metrics.across import over_runs
 from cvi_widgets.metrics.statistics import Interval, bootstrap
 
 LEVEL = 0.95
@@ -49,14 +50,9 @@ def with_spread(
     rows : (pair, ...), the dimensions after the first being `dims`; NaN where a pair does not define the quantity
     """
     values = np.asarray(rows, np.float64)
-    defined = np.isfinite(values)
-    count = defined.sum(0)
-    mean = np.divide(np.where(defined, values, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
-    square = np.where(defined, (values - mean) ** 2, 0).sum(0)
-    sd = np.sqrt(np.divide(square, count - 1, out=np.full(count.shape, np.nan), where=count > 1))
     return {
         **with_interval(name, dims, mean_over_first(values, draws, seed), long_name, units),
-        f"{name}_sd": variable(dims, sd, f"{long_name}, standard deviation over pairs", units),
+        f"{name}_sd": variable(dims, over_runs(values).sd, f"{long_name}, standard deviation over pairs", units),
     }
 
 

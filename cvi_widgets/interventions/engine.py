@@ -167,10 +167,21 @@ def each_unit(
         yield found.reshape(block, n, *found.shape[1:])
 
 
-def reached(model: Model, trace: Trace, site: Site, new: Tensor, groups: Groups, target: Site) -> Iterator[Tensor]:
+def reached(
+    model: Model,
+    trace: Trace,
+    images: Tensor,
+    site: Site,
+    new: Tensor,
+    groups: Groups,
+    target: Site,
+    method: Method = "auto",
+) -> Iterator[Tensor]:
     """Values (n, unit, ...) at a site further on, when one group of units after the other takes its new value."""
-    none = torch.empty(0)
-    for values in _values(model, trace, none, site, new, groups, (target.name,), "linear"):
+    chosen = "linear" if method == "auto" else method
+    if not trusted(model, site, (target.name,)):
+        chosen = "hooks"
+    for values in _values(model, trace, images, site, new, groups, (target.name,), chosen):
         yield from values[target.name]
 
 

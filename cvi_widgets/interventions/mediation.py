@@ -79,8 +79,8 @@ def contrasts(
         b = slice(start, start + len(y))
         start = b.stop
         te = y_new - y
-        into_base = unit_changes(model, run.base, b_images[b], run.source, plan, outcome, method, y, te)
-        into_source = unit_changes(model, run.source, s_images[b], run.base, plan, outcome, method, y, te)
+        into_base = unit_changes(model, run.base, b_images[b], run.source.value, plan, outcome, method, y, te)
+        into_source = unit_changes(model, run.source, s_images[b], run.base.value, plan, outcome, method, y, te)
         signed = te.ndim == 2
         total.append(outcome.components(te).cpu())
         direct.append(into_source.components.cpu())

@@ -91,7 +91,7 @@ def readout(model: Model, outcome: Outcome) -> Readout:
     raise ConfigError(unknown("outcome", name, NAMES))
 
 
-def acts_on(model: Model, site: Site, outcome: Readout) -> bool:
+def acts_on(site: Site, outcome: Readout) -> bool:
     """Whether a change at the site can reach the outcome at all, going by its place in the pass."""
     if site.name == "latent.logvar":
         return site.name in outcome.targets
@@ -111,11 +111,11 @@ def measured_sites(model: Model, sites: str | Sequence[str] | None, outcome: Rea
     if sites is None:
         listed = [s for s in model.site_map.sites.values() if not s.before_activation]
         skipped = ("latent.logvar", "latent.z", "latent.code", OUTPUT_SITE)
-        return tuple(s for s in listed if s.name not in skipped and acts_on(model, s, outcome))
+        return tuple(s for s in listed if s.name not in skipped and acts_on(s, outcome))
     chosen = tuple(model.site(name) for name in ([sites] if isinstance(sites, str) else sites))
     for site in chosen:
-        if not acts_on(model, site, outcome):
-            allowed = [s.name for s in model.site_map.sites.values() if acts_on(model, s, outcome)]
+        if not acts_on(site, outcome):
+            allowed = [s.name for s in model.site_map.sites.values() if acts_on(s, outcome)]
             raise SiteError(f"site {site.name!r} does not act on {outcome.name}; allowed are {', '.join(allowed)}.")
     return chosen
 

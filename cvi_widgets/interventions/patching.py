@@ -6,7 +6,7 @@ Source: arXiv 2505.03530, equation 5, with a source drawn from the data rather t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -94,7 +94,7 @@ def patch(
         y_b, y_s = read(run.base, y), read(run.source, y)
         images = b_images[start : start + len(y_b)]
         start += len(y_b)
-        found = unit_changes(model, run.base, images, run.source, plan, y, method, before=y_b, total=y_s - y_b)
+        found = unit_changes(model, run.base, images, run.source.value, plan, y, method, before=y_b, total=y_s - y_b)
         change.append(found.components.cpu())
         along.append(found.along.cpu())
         square.append((y_s - y_b).flatten(1).double().square().sum(1).cpu())
@@ -120,24 +120,25 @@ def unit_changes(
     model: Model,
     trace: Trace,
     images: Tensor,
-    into: Trace,
+    new: Callable[[str], Tensor],
     plan: Plan,
     outcome: Readout,
     method: Method,
     before: Tensor,
     total: Tensor,
 ) -> Changes:
-    """Swap each group of units of `trace` for its value in `into` and compare the outcome with `before`.
+    """Give each group of units of `trace` its new value and compare the outcome with `before`.
 
     Parameters
     ----------
     images : of the run that is changed
+    new : site to the values (n, unit, ...) that its units take
     before, total : outcome (n, component, ...) that changes are counted from, and the change they are projected on
     """
     components, along = [], []
     direction = total.flatten(1)
     for site, groups in plan:
-        for block in each_unit(model, trace, images, site, into.value(site.name), groups, outcome, method):
+        for block in each_unit(model, trace, images, site, new(site.name), groups, outcome, method):
             moved = block - before
             flat = moved.flatten(0, 1)
             components.append(outcome.components(flat).reshape(*moved.shape[:2], -1))

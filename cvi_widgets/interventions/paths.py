@@ -8,7 +8,6 @@ whose heads are units here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,20 +23,17 @@ from cvi_widgets.interventions.engine import (
     Groups,
     Method,
     Units,
-    each_unit,
     method_for,
     paired,
     reached,
     read,
     traced,
-    trusted,
     unit_groups,
 )
 from cvi_widgets.interventions.model import Images, Model
 from cvi_widgets.interventions.outcomes import Outcome, Readout, acts_on, readout
-from cvi_widgets.interventions.patching import share
+from cvi_widgets.interventions.patching import share, unit_changes
 from cvi_widgets.interventions.sites import Site
-from cvi_widgets.interventions.trace import Trace
 
 
 class Path(NamedTuple):
@@ -161,7 +157,7 @@ def path_of(model: Model, sender: str, receiver: str, senders: Units, receivers:
     if late or "latent.code" in (first.name, second.name):
         listed = ", ".join(order)
         raise SiteError(f"no path leads from site {sender!r} to site {receiver!r}; sites run in the order {listed}.")
-    if not acts_on(model, second, outcome):
+    if not acts_on(second, outcome):
         raise SiteError(f"site {receiver!r} does not act on {outcome.name}.")
     return Path(first, unit_groups(first, senders), second, unit_groups(second, receivers))
 
@@ -183,38 +179,27 @@ def path_changes(
         y, y_new = read(run.base, outcome), read(run.source, outcome)
         images = base[start : start + len(y)]
         start += len(y)
-        direction = (y_new - y).flatten(1)
-        rows, shares = [], []
-        for value in _arriving(model, run.base, images, path, run.source.value(path.sender.name), method):
-            blocks = list(each_unit(model, run.base, images, path.receiver, value, path.receivers, outcome, method))
-            moved = torch.cat(blocks) - y
-            rows.append(outcome.components(moved.flatten(0, 1)).reshape(*moved.shape[:2], -1).cpu())
-            shares.append((moved.flatten(2) * direction).sum(2).cpu())
+        new = run.source.value(path.sender.name)
+        found = [
+            unit_changes(
+                model,
+                run.base,
+                images,
+                lambda _site, value=value: value,  # type: ignore[misc]
+                [(path.receiver, path.receivers)],
+                outcome,
+                method,
+                before=y,
+                total=y_new - y,
+            )
+            for value in reached(model, run.base, images, path.sender, new, path.senders, path.receiver, method)
+        ]
         total.append(outcome.components(y_new - y).cpu())
-        components.append(torch.stack(rows).movedim(2, 0))
-        along.append(torch.stack(shares).movedim(2, 0))
-        square.append(direction.double().square().sum(1).cpu())
+        components.append(torch.stack([f.components for f in found], dim=1).cpu())
+        along.append(torch.stack([f.along for f in found], dim=1).cpu())
+        square.append((y_new - y).flatten(1).double().square().sum(1).cpu())
     return PathChanges(
         torch.cat(components).numpy(),
         share(torch.cat(along).numpy(), torch.cat(square).numpy()),
         torch.cat(total).numpy(),
     )
-
-
-def _arriving(model: Model, trace: Trace, images: Tensor, path: Path, new: Tensor, method: Method) -> Iterator[Tensor]:
-    """The receiver's value when one sender after the other takes its new value."""
-    if method != "hooks" and trusted(model, path.sender, (path.receiver.name,)):
-        yield from reached(model, trace, path.sender, new, path.senders, path.receiver)
-        return
-    for units in path.senders:
-        yield _hooked_value(model, images, path, new, units)
-
-
-def _hooked_value(model: Model, images: Tensor, path: Path, new: Tensor, units: Sequence[int]) -> Tensor:
-    def swap(value: Tensor, _site: Site) -> Tensor:
-        out = value.clone()
-        out[:, list(units)] = new[:, list(units)]
-        return out
-
-    with model.hooks([(path.sender.name, swap)]):
-        return model.values(images, [path.receiver])[path.receiver.name]

@@ -52,7 +52,6 @@ class Slice(NamedTuple):
 
     ops: tuple[Op, ...]
     last_use: dict[int, int]
-    changed: frozenset[int]
 
 
 @dataclass
@@ -141,7 +140,7 @@ class Trace:
                 kept.append(op)
         kept.reverse()
         last_use = {n: step for step, op in enumerate(kept) for n in op.inputs if n in dirty}
-        return Slice(tuple(kept), last_use, frozenset(dirty))
+        return Slice(tuple(kept), last_use)
 
 
 def record(model: Model, images: Tensor, *, decode: bool, sites: Iterable[Site] | None = None) -> Trace:

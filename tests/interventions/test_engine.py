@@ -185,7 +185,7 @@ def test_a_site_inside_the_network_reaches_the_next_as_hooks_say(
     (run,) = traced(model, base, source, decode=False)
     new = run.source.value(site.name)
     groups = unit_groups(site, [0, [1, 3], [2, 3]])
-    for group, found in zip(groups, reached(model, run.base, site, new, groups, target), strict=True):
+    for group, found in zip(groups, reached(model, run.base, base, site, new, groups, target), strict=True):
 
         def swap(value, _site, group=group):
             out = value.clone()

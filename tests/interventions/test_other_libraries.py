@@ -219,7 +219,7 @@ def test_a_recorded_pass_gives_what_hooks_give_at_every_site(name):
     model = wrap(MAKERS[name]())
     tried = 0
     for outcome in (readout(model, "mu"), readout(model, "reconstruction")):
-        sites = [s for s in model.site_map.sites.values() if acts_on(model, s, outcome)]
+        sites = [s for s in model.site_map.sites.values() if acts_on(s, outcome)]
         assert [s.name for s in sites if not trusted(model, s, outcome.targets)] == []
         tried += len(sites)
     assert tried > len(model.sites()) - 2
